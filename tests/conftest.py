@@ -1,0 +1,65 @@
+"""Fixtures that several rooms share: golden cases, tiny data sets, a small trained-like model."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` loudly where there is no CUDA GPU."""
+    if not any("gpu" in item.keywords for item in items):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and there is none here"))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def fill() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fill", GOLDEN / "fill.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_pairs(folder: Path, count: int, size: tuple[int, int] = (48, 48), seed: int = 0) -> Path:
+    """Write pictures with one bright disc each, and its mask: learnable in a few steps."""
+    rng = np.random.default_rng(seed)
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        image = rng.normal(70, 12, (*size, 3)).clip(0, 255).astype(np.uint8)
+        mask = np.zeros(size, np.uint8)
+        radius = int(rng.integers(6, 12))
+        centre = tuple(int(rng.integers(radius, side - radius)) for side in size[::-1])
+        cv2.circle(mask, centre, radius, 255, -1)
+        image[mask > 0] = image[mask > 0] // 2 + 110
+        cv2.imwrite(str(folder / "images" / f"{index}.png"), image)
+        cv2.imwrite(str(folder / "masks" / f"{index}.png"), mask)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def disc_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of discs: 12 for training, 4 for validation."""
+    folder = tmp_path_factory.mktemp("discs")
+    write_pairs(folder / "train", 12, seed=0)
+    write_pairs(folder / "validation", 4, seed=1)
+    return folder
