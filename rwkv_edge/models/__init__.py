@@ -1,0 +1,20 @@
+"""RWKV-UNet and the U-Net baseline, and reading their weights."""
+
+from rwkv_edge.models.checkpoint import (
+    CheckpointInfo,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+)
+from rwkv_edge.models.create import create_model
+from rwkv_edge.models.segmenter import Segmenter, to_probability
+
+__all__ = [
+    "CheckpointInfo",
+    "Segmenter",
+    "create_model",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+    "to_probability",
+]
