@@ -32,12 +32,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=".", suffix=target.suffix, dir=folder)
         os.close(handle)
-        os.chmod(name, 0o666 & ~_umask())
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
     temporary = Path(name)
     try:
         yield temporary
+        # last, because safetensors puts a private file of its own in the place of ours
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
@@ -59,12 +60,28 @@ def make_folder(folder: Path) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot create {folder}: {reason}; choose another folder") from error
+    check_writable(folder)
+    return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Check, before long work, that `make_folder` will succeed; leaves nothing behind.
+
+    Raises:
+        OutputError: it cannot be created, is a file, or is read-only.
+    """
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write into {folder}: {reason}; choose another folder") from error
-    return folder
 
 
 def write_text(target: Path, text: str) -> None:

@@ -33,7 +33,8 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def fill() -> ModuleType:
     spec = importlib.util.spec_from_file_location("fill", GOLDEN / "fill.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,0 +1,58 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+# Each creates .venv, installs what it needs and says what it does.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format benchmark clean
+
+help:
+	@echo "make demo       render an endoscopy clip, segment it, write the overlay video into demo/"
+	@echo "make test       install everything for development and run the tests"
+	@echo "make check      format, lint and types"
+	@echo "make format     let ruff format the code"
+	@echo "make benchmark  time Tiny beside the U-Net in ONNX Runtime"
+	@echo "make clean      remove .venv and caches"
+
+demo: $(VENV)/.run
+	$(BIN)/rwkv-edge demo --output demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: $(VENV)/.dev
+	$(BIN)/python benchmarks/onnxruntime_unet.py
+
+$(VENV)/bin/python:
+	@sh tools/check_system.sh "$(PYTHON)"
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# What a deployed box needs; no Torch.
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml
+	@echo "installing rwkv-edge (ONNX Runtime, OpenCV, PyAV) into $(VENV)"
+	@$(PIP) install --constraint constraints.txt --editable .
+	@$(BIN)/python tools/check_imports.py
+	@touch $@
+
+# Training, export and the tests; Torch's CPU build.
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing rwkv-edge for development (Torch, ONNX, kornia, pytest) into $(VENV)"
+	@$(PIP) install --constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/python tools/check_imports.py
+	@touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
