@@ -1,0 +1,294 @@
+"""Finding images and their masks on disk, and reporting every problem at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from rwkv_edge.config import MASK_THRESHOLD
+from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image, read_mask
+from rwkv_edge.errors import DataError
+from rwkv_edge.preprocess import UInt8Array
+
+IMAGE_FOLDERS = ("images", "Original", "image", "imgs")
+MASK_FOLDERS = ("masks", "Ground Truth", "mask", "GroundTruth", "labels")
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "val": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
+}
+BACKGROUND = "background"
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask."""
+
+    image: Path
+    mask: Path
+
+    @property
+    def name(self) -> str:
+        """The image's file name."""
+        return self.image.name
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Pairs by split, and the classes of their masks.
+
+    `names` holds the foreground class alone for binary masks (grey, threshold 127). For several
+    classes it starts with the background, and masks hold indices into it.
+    """
+
+    splits: dict[str, list[Pair]]
+    names: tuple[str, ...] = ("polyp",)
+    path: Path = field(default=Path())
+
+    @property
+    def num_classes(self) -> int:
+        """Planes of logits that a model for this data set needs."""
+        return len(self.names)
+
+    def pairs(self, *wanted: str) -> list[Pair]:
+        """Return the first of the `wanted` splits that exists.
+
+        Raises:
+            DataError: none of them exists.
+        """
+        for split in wanted:
+            if self.splits.get(split):
+                return self.splits[split]
+        have = ", ".join(self.splits) or "none"
+        raise DataError(f"{self.path}: no '{wanted[0]}' split (found: {have})")
+
+
+def load_dataset(path: Path) -> DataSet:
+    """Read a data set: a YAML file, a folder of splits, or one folder of pairs (split 'all').
+
+    The YAML has the keys `train`, `val`, `test` (any of them), `path` and `names`. A split is a
+    folder of pairs below `path`, or a `.txt` list, beside the YAML, of image names in `path`, as
+    `rwkv-edge split` writes it. `path` is relative to the YAML.
+
+    Raises:
+        DataError: nothing usable there, or images and masks that do not match; lists all problems.
+    """
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        return _load_yaml(path)
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: no such data set; give a folder with images/ and masks/ or a YAML"
+        )
+    if _pair_folders(path):
+        return DataSet({"all": find_pairs(path)}, path=path)
+    found = {}
+    for split, names in SPLIT_FOLDERS.items():
+        folders = [path / name for name in names if (path / name).is_dir()]
+        if folders:
+            found[split] = _match(folders[0])
+    if not found:
+        raise DataError(
+            f"{path}: found neither images/ with masks/ nor train/ and validation/ in it"
+        )
+    return DataSet(_raise_or_keep(path, found), path=path)
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """Match images and masks by stem, any suffix, in natural order of their names.
+
+    Raises:
+        DataError: no such folders, no images, images without a mask, masks without an image, or two
+            files of one stem.
+    """
+    return _raise_or_keep(folder, {"all": _match(folder)})["all"]
+
+
+def raise_problems(path: Path, problems: list[str]) -> None:
+    """Raise one DataError that lists all `problems`; do nothing if there are none."""
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise DataError(problems[0])
+    shown = "\n  ".join(problems[:SHOWN_PROBLEMS])
+    more = len(problems) - SHOWN_PROBLEMS
+    rest = f"\n  and {more} more" if more > 0 else ""
+    raise DataError(f"{path}: {len(problems)} problems\n  {shown}{rest}")
+
+
+def read_pair(pair: Pair, num_classes: int = 1) -> tuple[UInt8Array, UInt8Array]:
+    """Read an image and its mask.
+
+    A binary mask holds greys, the lesion above 127, or the indices 0 and 1.
+
+    Returns:
+        (h, w, 3) uint8 BGR, and (h, w) uint8 class labels: 0 and 1 for a binary mask.
+
+    Raises:
+        DataError: unreadable, of different sizes, or with a class index out of range.
+    """
+    image, mask = read_image(pair.image), read_mask(pair.mask)
+    if image.shape[:2] != mask.shape:
+        raise DataError(
+            f"{pair.mask}: {mask.shape[1]} x {mask.shape[0]} pixels, but its image has "
+            f"{image.shape[1]} x {image.shape[0]}"
+        )
+    if num_classes == 1:
+        return image, _binary_labels(mask, pair.mask)
+    return image, _class_labels(mask, pair.mask, num_classes)
+
+
+def _binary_labels(mask: UInt8Array, path: Path) -> UInt8Array:
+    highest = int(mask.max())
+    if highest == 1:
+        return mask
+    if 1 < highest <= MASK_THRESHOLD and path.suffix.lower() not in LOSSY_SUFFIXES:
+        raise DataError(
+            f"{path}: values up to {highest}, but a binary mask has 0 and 255, or 0 and 1; "
+            "for several classes give a YAML with their 'names'"
+        )
+    return (mask > MASK_THRESHOLD).astype(np.uint8)
+
+
+def _class_labels(mask: UInt8Array, path: Path, num_classes: int) -> UInt8Array:
+    if path.suffix.lower() in LOSSY_SUFFIXES:
+        raise DataError(f"{path}: JPEG changes class indices; store them as PNG")
+    highest = int(mask.max())
+    if highest >= num_classes:
+        raise DataError(f"{path}: class index {highest}, but there are {num_classes} classes")
+    return mask
+
+
+def read_all(
+    pairs: Iterable[Pair],
+    num_classes: int,
+    keep: Callable[[UInt8Array, UInt8Array], None],
+    on_progress: Callable[[], None] | None = None,
+) -> None:
+    """Read every pair, hand image and mask to `keep`, and report all that fail together.
+
+    Raises:
+        DataError: one or more pairs are bad.
+    """
+    problems = []
+    for pair in pairs:
+        try:
+            keep(*read_pair(pair, num_classes))
+        except DataError as error:
+            problems.append(str(error))
+        if on_progress:
+            on_progress()
+    raise_problems(Path("data set"), problems)
+
+
+Matched = tuple[list[Pair], list[str]]
+"""The pairs of a split, and what is wrong with its files."""
+
+
+def _load_yaml(path: Path) -> DataSet:
+    try:
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())  # PyYAML draws over several lines
+        raise DataError(f"{path}: cannot be read as YAML ({reason})") from error
+    if not isinstance(spec, dict) or not any(spec.get(split) for split in SPLIT_FOLDERS):
+        raise DataError(f"{path}: needs at least one of the keys train, val, test")
+    for key in ("path", *SPLIT_FOLDERS):
+        if not isinstance(spec.get(key, ""), str | None):
+            raise DataError(f"{path}: '{key}' must be the name of a folder or file")
+    names = _class_names(spec.get("names", ["polyp"]), path)
+    root = path.parent / (spec.get("path") or ".")
+    found = {}
+    for split in SPLIT_FOLDERS:
+        place = spec.get(split)
+        if place:
+            is_list = place.endswith(".txt")
+            found[split] = (
+                _match_listed(path.parent / place, root) if is_list else _match(root / place)
+            )
+    return DataSet(_raise_or_keep(path, found), names, path)
+
+
+def _match_listed(listing: Path, folder: Path) -> Matched:
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [f"{listing}: cannot be read ({error})"]
+    pairs, problems = _match(folder)
+    by_name = {pair.name: pair for pair in pairs}
+    names = [line.strip() for line in lines if line.strip()]
+    if not problems:
+        problems = [f"{listing}: no image {n} in {folder}" for n in names if n not in by_name]
+    return [by_name[name] for name in names if name in by_name], problems
+
+
+def _match(folder: Path) -> Matched:
+    found = _pair_folders(folder)
+    if not found:
+        return [], [
+            f"{folder}: needs a folder of images ({', '.join(IMAGE_FOLDERS[:2])}) beside one of "
+            f"masks ({', '.join(MASK_FOLDERS[:2])})"
+        ]
+    problems: list[str] = []
+    images, masks = (_by_stem(part, problems) for part in found)
+    if not images and not problems:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        return [], [f"{found[0]}: no images in it ({suffixes})"]
+    problems += [f"{images[s]}: has no mask in {found[1]}" for s in images if s not in masks]
+    problems += [f"{masks[s]}: has no image in {found[0]}" for s in masks if s not in images]
+    stems = sorted(images.keys() & masks.keys(), key=_natural)
+    return [Pair(images[stem], masks[stem]) for stem in stems], problems
+
+
+def _raise_or_keep(path: Path, found: dict[str, Matched]) -> dict[str, list[Pair]]:
+    problems = [problem for _, wrong in found.values() for problem in wrong]
+    raise_problems(path, list(dict.fromkeys(problems)))
+    return {split: pairs for split, (pairs, _) in found.items()}
+
+
+def _class_names(names: object, path: Path) -> tuple[str, ...]:
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise DataError(f"{path}: 'names' must list the classes, or number them from 0")
+    classes = tuple(names)
+    if classes[0] == BACKGROUND and len(classes) == 2:
+        return classes[1:]
+    if classes[0] != BACKGROUND and len(classes) > 1:
+        return (BACKGROUND, *classes)
+    return classes
+
+
+def _pair_folders(folder: Path) -> tuple[Path, Path] | None:
+    for image_name, mask_name in ((i, m) for i in IMAGE_FOLDERS for m in MASK_FOLDERS):
+        if (folder / image_name).is_dir() and (folder / mask_name).is_dir():
+            return folder / image_name, folder / mask_name
+    return None
+
+
+def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
+    """Return the pictures of a folder, hidden files aside; macOS leaves `._name.png` everywhere."""
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        problems.append(f"{folder}: {error.strerror or error}")
+        return {}
+    found: dict[str, Path] = {}
+    for file in files:
+        if file.name.startswith(".") or file.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if file.stem in found:
+            problems.append(f"{file}: has the stem of {found[file.stem].name}; keep one of them")
+        found[file.stem] = file
+    return found
+
+
+def _natural(stem: str) -> list[str | int]:
+    """Sort frame2 before frame10: words and numbers alternate, so like meets like."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", stem)]
