@@ -1,6 +1,6 @@
 """Turn a run's best weights into the files that ship: float16 safetensors, and the ONNX beside it.
 
-    python tools/ship_weights.py runs/train/exp/weights/best.safetensors --training "800 images of ..."
+    python tools/ship_weights.py runs/train/exp/weights/best.safetensors --training "800 images"
 
 The ONNX file is exported from the rounded weights, so that every backend runs the same numbers.
 The model card (rwkv_edge/weights/README.md) is written by hand, from what `rwkv-edge eval` prints.
