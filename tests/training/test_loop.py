@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from rwkv_edge.errors import CheckpointError, DataError, UsageError
+from rwkv_edge.models import load_model
+from rwkv_edge.training import TrainSettings, train
+
+
+def settings(data: Path, **changes: object) -> TrainSettings:
+    base = TrainSettings(data, epochs=2, imgsz=32, batch=4, warmup_epochs=0.5, seed=3)
+    return dataclasses.replace(base, **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(disc_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs, not interrupted."""
+    folder = tmp_path_factory.mktemp("run")
+    train(settings(disc_data), folder)
+    return folder
+
+
+def test_a_run_leaves_everything_it_promises(finished: Path) -> None:
+    assert sorted(p.name for p in finished.iterdir()) == [
+        "args.yaml",
+        "curves.png",
+        "results.csv",
+        "validation.png",
+        "weights",
+    ]
+    with (finished / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for name in ("curves.png", "validation.png"):
+        assert cv2.imread(str(finished / name)).std() > 0
+    _, info = load_model(finished / "weights" / "best.safetensors")
+    assert (info.variant, info.imgsz) == ("tiny", (32, 32))
+
+
+def test_resuming_repeats_the_run_to_the_bit(
+    finished: Path, disc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception): ...
+
+    def kill(*args: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rwkv_edge.training.progress.Progress.epoch_done", kill)
+        with pytest.raises(KilledError):
+            train(settings(disc_data), tmp_path)
+    train(settings(disc_data), tmp_path, resume=True)
+    for name in ("best", "last"):
+        path = Path("weights") / f"{name}.safetensors"
+        assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), name
+
+
+def test_it_learns(disc_data: Path, tmp_path: Path) -> None:
+    train(settings(disc_data, epochs=12, lr=3e-3, ema_decay=0.8), tmp_path)
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["train_loss"]) < 0.85 * float(rows[0]["train_loss"])
+    assert max(float(row["val_dice"]) for row in rows) > 0.35
+
+
+def test_extra_pairs_init_and_bfloat16(finished: Path, disc_data: Path, tmp_path: Path) -> None:
+    best = finished / "weights" / "best.safetensors"
+    run = settings(
+        disc_data, epochs=1, init=best, extra=(disc_data / "validation",), amp=True, lr=1e-9
+    )
+    train(run, tmp_path)
+    start, end = (
+        load_model(p)[0].state_dict() for p in (best, tmp_path / "weights/best.safetensors")
+    )
+    name = "encoder.stage3.1.att.key.weight"
+    torch.testing.assert_close(start[name], end[name], atol=1e-5, rtol=0)
+
+
+def test_several_classes(disc_data: Path, tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        for part in ("images", "masks"):
+            (tmp_path / split / part).mkdir(parents=True)
+        for path in (disc_data / split / "images").iterdir():
+            (tmp_path / split / "images" / path.name).write_bytes(path.read_bytes())
+            mask = cv2.imread(str(disc_data / split / "masks" / path.name), 0)
+            mask = (mask > 0).astype("uint8") * (1 + int(path.stem) % 2)
+            cv2.imwrite(str(tmp_path / split / "masks" / path.name), mask)
+    (tmp_path / "data.yaml").write_text(
+        "path: .\ntrain: train\nval: validation\nnames: [background, polyp, tool]\n"
+    )
+    best = train(settings(tmp_path / "data.yaml", epochs=1), tmp_path / "run")
+    _, info = load_model(best)
+    assert info.names == ("background", "polyp", "tool")
+    assert info.num_classes == 3
+
+
+def test_bad_pairs_are_listed_before_training(disc_data: Path, tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / "d" / part).mkdir(parents=True)
+        for path in (disc_data / "train" / part).iterdir():
+            (tmp_path / "d" / part / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "d/images/0.png").write_bytes(b"")
+    (tmp_path / "d/images/1.png").write_text("not an image")
+    with pytest.raises(DataError, match=r"(?s)2 problems.*0\.png.*1\.png"):
+        train(settings(tmp_path / "d"), tmp_path / "run")
+    assert not (tmp_path / "run" / "results.csv").exists()
+
+
+def test_impossible_settings(disc_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a positive multiple of 16"):
+        train(settings(disc_data, imgsz=100), tmp_path)
+    with pytest.raises(UsageError, match="device 'warp' is not available"):
+        train(settings(disc_data, device="warp"), tmp_path)
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        train(settings(disc_data), tmp_path, resume=True)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rwkv_edge.errors import CheckpointError
+from rwkv_edge.training import TrainSettings
+
+
+def test_learning_rate_warms_up_and_falls_to_its_floor() -> None:
+    settings = TrainSettings(Path("d"), epochs=20, lr=1.0, warmup_epochs=2, final_lr_share=0.1)
+    assert settings.learning_rate(0) == pytest.approx(0.01)
+    assert settings.learning_rate(2) == pytest.approx(1.0)
+    assert settings.learning_rate(11) == pytest.approx(0.55)
+    assert settings.learning_rate(20) == pytest.approx(0.1)
+    rates = [settings.learning_rate(e / 4) for e in range(8, 81)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_progressive_sizes_grow_to_the_full_one() -> None:
+    settings = TrainSettings(Path("d"), epochs=20, imgsz=256, progressive=True)
+    sizes = [settings.image_size(epoch) for epoch in range(20)]
+    assert sizes == [128] * 10 + [192] * 7 + [256] * 3
+    assert all(
+        size % 16 == 0
+        for size in map(TrainSettings(Path("d"), imgsz=48, progressive=True).image_size, range(100))
+    )
+
+
+def test_saved_settings_load_again(tmp_path: Path) -> None:
+    settings = TrainSettings(Path("/d"), extra=(Path("/e"),), init=Path("/w"), seed=7, amp=True)
+    settings.save(tmp_path / "args.yaml")
+    assert TrainSettings.load(tmp_path / "args.yaml") == settings
+
+
+@pytest.mark.parametrize(
+    "content", ["", "variant: tiny", "{", "data: d\nextra: []\ninit: null\nx: 1"]
+)
+def test_foreign_settings(tmp_path: Path, content: str) -> None:
+    (tmp_path / "args.yaml").write_text(content)
+    with pytest.raises(CheckpointError, match="holds no settings"):
+        TrainSettings.load(tmp_path / "args.yaml")
