@@ -19,6 +19,9 @@ MASK_THRESHOLD = 127
 DEFAULT_CONFIDENCE = 0.5
 """A pixel whose probability reaches this value belongs to the predicted mask."""
 
+DEFAULT_MAX_DICE_DROP = 0.005
+"""What an engine of lower precision may lose of Dice against float32."""
+
 
 @dataclass(frozen=True)
 class Normalisation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -10,19 +11,30 @@ import cv2
 import numpy as np
 import pytest
 
+from rwkv_edge.errors import BackendError
+from rwkv_edge.runtime import plugin as plugins
+from rwkv_edge.runtime.backend import TENSORRT_RTX, Backend, is_installed, load_backend
+from rwkv_edge.runtime.plugin import Plugin
+
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def has_cuda_gpu() -> bool:
+    """Ask the driver itself: a Jetson may have a GPU, but a Torch that knows none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 < count.value
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked `gpu` loudly where there is no CUDA GPU."""
-    if not any("gpu" in item.keywords for item in items):
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        for item in items:
-            if "gpu" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and there is none here"))
+    marked = [item for item in items if "gpu" in item.keywords]
+    if marked and not has_cuda_gpu():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and there is none here"))
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +76,29 @@ def disc_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pairs(folder / "train", 12, seed=0)
     write_pairs(folder / "validation", 4, seed=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def compiled_plugin(tmp_path_factory: pytest.TempPathFactory) -> Plugin:
+    """The TensorRT plugin, compiled for compute capability 8.6."""
+    for tool in ("nvcc", "cmake", "c++"):
+        if plugins.find_tool(tool) is None:
+            pytest.skip(f"no {tool} on this machine: the TensorRT plugin is not compiled")
+    folder = tmp_path_factory.mktemp("plugin")
+    try:
+        return plugins.build_plugin(folder, ["86"])
+    except BackendError as error:
+        if "headers were not found" not in str(error):
+            raise
+    try:
+        headers = plugins.fetch_headers(tmp_path_factory.mktemp("tensorrt-headers"))
+    except BackendError as error:
+        pytest.skip(f"no TensorRT headers, and none to be had: {error}")
+    return plugins.build_plugin(folder, ["86"], headers)
+
+
+@pytest.fixture(scope="session")
+def tensorrt_rtx() -> Backend:
+    if not is_installed(TENSORRT_RTX):
+        pytest.skip("tensorrt-rtx is not installed: no engine is built (pip install tensorrt-rtx)")
+    return load_backend(TENSORRT_RTX)

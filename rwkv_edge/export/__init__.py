@@ -1,7 +1,7 @@
 """From a checkpoint to one ONNX file that runs everywhere, and that file in lower precision.
 
-`export_onnx` needs Torch; `graph`, `precision`, `quantize` and `gate` do not: a Jetson converts what
-it was given. Hence nothing is imported here until it is asked for.
+`export_onnx` needs Torch; lowering the precision of what it wrote does not, so that a Jetson can.
+Hence nothing is imported here until it is asked for.
 """
 
 from __future__ import annotations

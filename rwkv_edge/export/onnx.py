@@ -7,7 +7,6 @@ person needs to know about it stands in its metadata properties.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
 from collections import Counter
@@ -32,10 +31,11 @@ from rwkv_edge.export.function import (
     bi_wkv_function,
     largest_reach,
 )
-from rwkv_edge.files import atomic_path
+from rwkv_edge.files import atomic_path, file_sha256
 from rwkv_edge.models import CheckpointInfo, Segmenter
 from rwkv_edge.preprocess import check_input_size
 
+__all__ = ["ExportReport", "export_onnx", "file_sha256"]
 DEFAULT_OPSET, OLDEST_OPSET, NEWEST_OPSET = 18, 18, 23
 
 
@@ -95,11 +95,6 @@ def export_onnx(
                 f"(at most {TOLERANCE:.0e} is allowed); nothing was written"
             )
     return ExportReport(output, error, dict(Counter(node.op_type for node in model.graph.node)))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _trace(segmenter: Segmenter, shape: tuple[int, ...], opset: int) -> onnx.ModelProto:

@@ -1,0 +1,98 @@
+"""Importing TensorRT or TensorRT-RTX, two packages with the same names, and loading the plugin."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from rwkv_edge.errors import BackendError
+from rwkv_edge.runtime.plugin import NAME, NAMESPACE, VERSION
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt-rtx"
+_MODULES = {TENSORRT: "tensorrt", TENSORRT_RTX: "tensorrt_rtx"}
+
+_links: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@dataclass(frozen=True)
+class Backend:
+    """TensorRT or TensorRT-RTX, imported."""
+
+    name: str
+    module: ModuleType
+    version: str
+
+
+def load_backend(name: str) -> Backend:
+    """Import TensorRT or TensorRT-RTX.
+
+    Raises:
+        BackendError: not installed, or its libraries cannot be loaded.
+    """
+    if name == TENSORRT_RTX:
+        _link_rtx_libraries()
+    try:
+        module = importlib.import_module(_MODULES[name])
+        version = str(module.__version__)
+    except (ImportError, OSError, AttributeError) as error:
+        raise BackendError(
+            f"{name} cannot be used here ({str(error).splitlines()[0]}); on a Jetson it comes with "
+            f"JetPack (a venv needs --system-site-packages), elsewhere: pip install {name}"
+        ) from error
+    return Backend(name, module, version)
+
+
+def is_installed(name: str) -> bool:
+    """Tell whether a backend's package is here; type stubs alone do not count."""
+    spec = importlib.util.find_spec(_MODULES[name])
+    return spec is not None and spec.origin is not None
+
+
+def load_plugin(backend: Backend, library: Path) -> None:
+    """Register the plugin of a library with TensorRT.
+
+    Raises:
+        BackendError: it cannot be loaded, or holds another plugin or version.
+    """
+    registry: trt.IPluginRegistry = backend.module.get_plugin_registry()
+    if registry.get_creator(NAME, VERSION, NAMESPACE) is not None:
+        return
+    try:
+        handle = registry.load_library(str(library))
+    except (RuntimeError, OSError) as error:
+        raise BackendError(f"{library}: {error}; rwkv-edge plugin build makes it anew") from error
+    if handle is None or registry.get_creator(NAME, VERSION, NAMESPACE) is None:
+        raise BackendError(
+            f"{library}: {backend.name} {backend.version} finds no {NAME} version {VERSION} in it; "
+            "rwkv-edge plugin build makes it anew"
+        )
+
+
+def _link_rtx_libraries() -> None:
+    """Give TensorRT-RTX's ONNX parser the library name that it looks for and its wheel lacks.
+
+    The parser opens libtensorrt_rtx.so in its own folder and kills the process when only
+    libtensorrt_rtx.so.1 is there. Loaded through a link in a folder that has both names, it finds
+    it; site-packages stay untouched.
+    """
+    spec = importlib.util.find_spec("tensorrt_rtx_libs")
+    if spec is None or spec.origin is None or _links:
+        return
+    libraries = Path(spec.origin).parent
+    parser, core = "libtensorrt_onnxparser_rtx.so.1", "libtensorrt_rtx.so"
+    if (libraries / core).exists() or not (libraries / parser).exists():
+        return
+    folder = tempfile.TemporaryDirectory(prefix="rwkv-edge-tensorrt-rtx-")
+    _links.append(folder)  # until the process ends: the parser opens it when it is first used
+    (Path(folder.name) / parser).symlink_to(libraries / parser)
+    (Path(folder.name) / core).symlink_to(libraries / f"{core}.1")
+    ctypes.CDLL(str(Path(folder.name) / parser))

@@ -1,0 +1,203 @@
+"""Compiling the TensorRT plugin from its sources, and finding the compiled one again.
+
+A compiled plugin lies in a folder named after the sources' hash, so a changed source is never
+served by an old library. Beside it, `librwkv_edge_plugin.json` says what it was made with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rwkv_edge.errors import BackendError
+from rwkv_edge.files import atomic_path, file_sha256, write_json
+
+NAME, VERSION, NAMESPACE = "BiWKV", "1", "rwkv_edge"
+LIBRARY = "librwkv_edge_plugin.so"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SOURCE_FOLDERS = (_PACKAGE / "_plugins", _PACKAGE.parent / "plugins")
+"""Inside an installed wheel, and in a checkout."""
+_HEADERS_MISSING = "TensorRT's headers were not found"
+_SHOWN_LINES = 3
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A compiled plugin and what it was made with."""
+
+    library: Path
+    sha256: str
+    architectures: tuple[str, ...]
+    """Compute capabilities without the dot: ('87',)."""
+    cuda: str
+    """Version of the compiler."""
+    headers: str
+    """Version of the TensorRT headers."""
+    sources: str
+    """Hash of the sources."""
+
+
+def sources_folder() -> Path:
+    """Return the folder with the plugin's CMakeLists.txt.
+
+    Raises:
+        BackendError: this installation has none.
+    """
+    for folder in _SOURCE_FOLDERS:
+        if (folder / "CMakeLists.txt").is_file():
+            return folder
+    raise BackendError("this installation lacks the plugin's sources; install rwkv-edge again")
+
+
+def sources_sha256(folder: Path | None = None) -> str:
+    """Return one hash over the names and contents of all files that the build reads."""
+    folder = folder or sources_folder()
+    total = hashlib.sha256()
+    for path in sorted([folder / "CMakeLists.txt", *(folder / "bi_wkv").iterdir()]):
+        if path.suffix != ".md":
+            total.update(f"{path.name} {file_sha256(path)}\n".encode())
+    return total.hexdigest()
+
+
+def default_folder(cache: Path) -> Path:
+    """Return where the plugin of these sources belongs inside the cache."""
+    return cache / f"plugin-{sources_sha256()[:16]}"
+
+
+def find_plugin(folder: Path) -> Plugin | None:
+    """Return the compiled plugin of a folder; None if there is none or its description is not its.
+
+    Args:
+        folder: that `build_plugin` wrote, or the library in it.
+    """
+    library = folder / LIBRARY if folder.is_dir() else folder
+    try:
+        values = json.loads(library.with_suffix(".json").read_text(encoding="utf-8"))
+        values["architectures"] = tuple(values["architectures"])
+        plugin = Plugin(library.resolve(), **values)
+        return plugin if plugin.sha256 == file_sha256(library) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def build_plugin(folder: Path, architectures: Sequence[str], headers: Path | None = None) -> Plugin:
+    """Compile the plugin.
+
+    Args:
+        folder: where the library goes, whole or not at all.
+        architectures: compute capabilities without the dot, for example '87'.
+        headers: folder of TensorRT's headers, or of an archive; default: where CMake finds them.
+
+    Raises:
+        BackendError: a compiler or TensorRT's headers are missing, or the compiler failed.
+        OutputError: the folder cannot be written.
+    """
+    sources = sources_folder()
+    cmake, nvcc = _find("cmake"), _find("nvcc")
+    with tempfile.TemporaryDirectory(prefix="rwkv-edge-plugin-") as name:
+        build = Path(name)
+        options = [
+            f"-DCMAKE_CUDA_COMPILER={nvcc}",
+            f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(architectures)}",
+            *([f"-DTENSORRT_ROOT={headers}"] if headers else []),
+        ]
+        _run([cmake, "-S", str(sources), "-B", name, *options])
+        _run([cmake, "--build", name, "--parallel", str(os.cpu_count() or 1)])
+        library = folder / LIBRARY
+        with atomic_path(library) as temporary:
+            shutil.copyfile(build / LIBRARY, temporary)
+            temporary.chmod(0o755)
+        plugin = Plugin(
+            library.resolve(),
+            file_sha256(library),
+            tuple(architectures),
+            compiler_version(nvcc),
+            _headers_version(build / "CMakeCache.txt"),
+            sources_sha256(sources),
+        )
+    values = asdict(plugin)
+    del values["library"]  # the folder may be moved
+    write_json(library.with_suffix(".json"), values)
+    return plugin
+
+
+def fetch_headers(folder: Path) -> Path:
+    """Download NVIDIA's TensorRT headers from the package index, checked against their digest.
+
+    Raises:
+        BackendError: no network, or not the reviewed file.
+    """
+    sources = sources_folder()
+    name = "fetch_tensorrt_headers.py"
+    script = next(p for p in (sources / name, sources.parent / "tools" / name) if p.is_file())
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise BackendError(f"TensorRT's headers: {_last_line(done.stderr)}")
+    return folder
+
+
+def find_tool(name: str) -> str | None:
+    """Return the path of a build tool: on the PATH, or where CUDA's installer puts it."""
+    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    return shutil.which(name) or shutil.which(name, path=str(Path(home) / "bin"))
+
+
+def compiler_version(nvcc: str) -> str:
+    """Return the release that nvcc names, for example '13.0'."""
+    done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"release ([\d.]+)", done.stdout)
+    return found[1] if found else "unknown"
+
+
+def _find(name: str) -> str:
+    path = find_tool(name)
+    if path is None:
+        package = {"cmake": "cmake", "nvcc": "nvidia-cuda-toolkit, or cuda-nvcc on a Jetson"}
+        raise BackendError(
+            f"{name} was not found, so the plugin cannot be compiled; install it "
+            f"(sudo apt install {package[name]}), or build with --no-plugin"
+        )
+    return path
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    text = done.stdout + done.stderr
+    if _HEADERS_MISSING in text:
+        raise BackendError(
+            f"{_HEADERS_MISSING}; on a Jetson: sudo apt install libnvinfer-headers-dev, elsewhere "
+            "rwkv-edge plugin build --headers DIR, or --fetch-headers to take NVIDIA's from PyPI"
+        )
+    wrong = [line.strip() for line in text.splitlines() if re.search(r"error|Error|fatal", line)]
+    reason = " | ".join(wrong[:_SHOWN_LINES]) or _last_line(text)
+    raise BackendError(f"the plugin does not compile: {reason}")
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1]
+
+
+def _headers_version(cache: Path) -> str:
+    """Read the version of the headers that CMake found."""
+    found = re.search(r"^TENSORRT_INCLUDE_DIR:PATH=(.+)$", cache.read_text(), re.MULTILINE)
+    if found is None:
+        return "unknown"
+    text = (Path(found[1]) / "NvInferVersion.h").read_text()
+    parts = [
+        re.search(rf"#define (?:NV_TENSORRT|TRT)_{part}(?:_ENTERPRISE)? (\d+)", text)
+        for part in ("MAJOR", "MINOR", "PATCH")
+    ]
+    return ".".join(part[1] for part in parts if part) or "unknown"
