@@ -29,7 +29,8 @@ class Segmenter(nn.Module):
 
     def normalise(self, image: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 BGR to (N, 3, H, W) normalised RGB of the buffers' type."""
-        rgb = image.flip(3).permute(0, 3, 1, 2).to(self.scale.dtype)
+        # cast first: TensorRT slices no uint8
+        rgb = image.to(self.scale.dtype).flip(3).permute(0, 3, 1, 2)
         return rgb * self.scale + self.offset
 
     def forward(self, image: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def build_augmentation() -> nn.Module:
             padding_mode="zeros",
         ),
         K.RandomElasticTransform((31, 31), sigma=(8.0, 8.0), alpha=(0.6, 0.6), p=0.2),
-        K.ColorJiggle(brightness=(0.6, 1.5), contrast=0.3, saturation=0.3, hue=0.03, p=0.9),
+        K.ColorJitter(brightness=0.4, contrast=0.3, saturation=0.3, hue=0.03, p=0.9),
         K.RandomGaussianBlur((5, 5), (0.1, 1.5), p=0.15),
         K.RandomGaussianNoise(std=0.03, p=0.2),
         data_keys=["input", "mask"],

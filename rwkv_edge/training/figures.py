@@ -37,11 +37,11 @@ def draw_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     loss, dice, rate = figure.subplots(1, 3)
-    loss.plot(epochs, [row["train_loss"] for row in rows], label="training")
+    loss.plot(epochs, [row["train_loss"] for row in rows], label="training", marker=".")
     loss.plot(epochs, [row["val_loss"] for row in rows], label="validation (average weights)")
     loss.set(title="Dice + cross-entropy loss", xlabel="epoch")
     loss.legend(frameon=False)
-    dice.plot(epochs, [row["val_dice"] for row in rows], color="tab:green")
+    dice.plot(epochs, [row["val_dice"] for row in rows], color="tab:green", marker=".")
     dice.set(title="validation Dice, mean of images", xlabel="epoch")
     rate.plot(epochs, [row["lr"] for row in rows], color="tab:grey")
     rate.set(title="learning rate; image size", xlabel="epoch")
