@@ -21,7 +21,7 @@ demo: $(VENV)/.run
 	$(BIN)/rwkv-edge demo --output demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -1,0 +1,45 @@
+"""The command line: `main` turns our errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rwkv_edge.errors import RwkvEdgeError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `rwkv-edge` and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    `--debug` anywhere on the line, or RWKV_EDGE_DEBUG=1, shows the traceback of an error.
+    """
+    from rwkv_edge.cli.app import app
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get("RWKV_EDGE_DEBUG", "") not in ("", "0")
+    words = [word for word in words if word != "--debug"] or ["--help"]
+    try:
+        # typer turns Ctrl-C into the exit code 130; without `standalone_mode` it returns the code
+        code = app(words, prog_name="rwkv-edge", standalone_mode=False)
+    except BrokenPipeError:
+        # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        if debug or not _is_for_the_user(error):
+            raise
+        print(f"error: {_message(error)}", file=sys.stderr)
+        code = error.exit_code  # type: ignore[attr-defined]
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Ours, or the parser's about a wrong word; those have no public class to name."""
+    return isinstance(error, RwkvEdgeError) or hasattr(error, "format_message")
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, RwkvEdgeError):
+        return str(error)
+    text = error.format_message()  # type: ignore[attr-defined]
+    return " ".join(f"{text} See rwkv-edge --help.".split())

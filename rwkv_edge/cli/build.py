@@ -1,0 +1,154 @@
+"""`rwkv-edge build`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rwkv_edge.cli.loading import ImgszOption, VariantOption, WeightsOption
+from rwkv_edge.config import DEFAULT_MAX_DICE_DROP
+
+if TYPE_CHECKING:
+    from rwkv_edge.runtime.build import Batch
+
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_MIB = 1 << 20
+
+
+def build(
+    context: typer.Context,
+    variant: VariantOption = None,
+    weights: WeightsOption = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="File of rwkv-edge export instead of a checkpoint.")
+    ] = None,
+    imgsz: ImgszOption = None,
+    batch: Annotated[
+        str, typer.Option(help="Pictures in one call: N, or MIN,OPT,MAX for a range.")
+    ] = "1",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, bf16 or int8. Default: fp32.")
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Short for --precision fp16.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8.")] = False,
+    backend: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt-rtx.")] = "auto",
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(help="Build ahead of time for another GPU, as 8.6 (TensorRT-RTX only)."),
+    ] = None,
+    calib: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images for the gate and for int8. Default: rendered ones."),
+    ] = None,
+    max_dice_drop: Annotated[
+        float, typer.Option(help="Largest loss of Dice against float32, 0 to 1.")
+    ] = DEFAULT_MAX_DICE_DROP,
+    workspace: Annotated[
+        int | None, typer.Option(help="Scratch memory of a layer in MiB. Default: TensorRT's.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File in which TensorRT keeps its timings.")
+    ] = None,
+    plugin: Annotated[
+        Path | None, typer.Option(help="Folder of the compiled plugin. Default: in the cache.")
+    ] = None,
+    no_plugin: Annotated[
+        bool, typer.Option("--no-plugin", help="Build bi-WKV from TensorRT's own layers.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Engine to write. Default: MODEL-PRECISION.engine.")
+    ] = None,
+) -> None:
+    """Build a TensorRT engine, once its precision has passed the gate.
+
+    A lower precision is compared with float32 first, and refused if masks
+    differ too much. The manifest NAME.engine.json says what the engine was
+    made from and for.
+
+    Example: rwkv-edge build --variant tiny --fp16
+    """
+    from rwkv_edge.errors import MissingDependencyError, UsageError
+
+    wanted = _precision(precision, fp16, int8)
+    sizes = _batch(batch)
+    if wanted == "int8" and calib is None:
+        raise UsageError(
+            "--int8 needs --calib DIR: ranges measured on rendered frames do not hold for real ones"
+        )
+    if not 0 <= max_dice_drop <= 1:
+        raise UsageError(f"--max-dice-drop {max_dice_drop:g}: give a value from 0 to 1")
+    if workspace is not None and workspace < 1:
+        raise UsageError(f"--workspace {workspace}: give MiB, 1 or more")
+    if no_plugin and plugin is not None:
+        raise UsageError("--plugin and --no-plugin exclude each other")
+
+    if importlib.util.find_spec("onnx") is None:
+        raise MissingDependencyError("onnx", "tensorrt", "building an engine")
+
+    from rwkv_edge.cli.engine import Request, choose_backend, find_onnx, make_engine
+    from rwkv_edge.files import check_writable
+    from rwkv_edge.runtime.build import Target
+    from rwkv_edge.runtime.machine import find_gpu
+
+    gpu = find_gpu()
+    source = find_onnx(onnx, weights, variant, imgsz)
+    engine = output or Path(f"{source.stem}-{wanted}.engine")
+    check_writable(engine.parent)
+    make_engine(
+        Request(
+            source=source,
+            engine=engine,
+            precision=wanted,
+            batch=sizes,
+            backend=choose_backend(backend, compute_capability, gpu),
+            gpu=gpu,
+            target=Target(
+                compute_capability, workspace * _MIB if workspace else None, timing_cache
+            ),
+            calib=calib,
+            max_dice_drop=max_dice_drop,
+            plugin=None if no_plugin else plugin,
+            use_plugin=not no_plugin,
+            command=_command(context),
+        )
+    )
+
+
+def _precision(precision: str | None, fp16: bool, int8: bool) -> str:
+    from rwkv_edge.errors import UsageError
+
+    given = {precision, "fp16" if fp16 else None, "int8" if int8 else None} - {None}
+    if len(given) > 1:
+        raise UsageError("give one precision: --precision, --fp16 and --int8 exclude each other")
+    wanted = next(iter(given), None) or "fp32"
+    if wanted not in _PRECISIONS:
+        raise UsageError(f"--precision {wanted}: choose one of {', '.join(_PRECISIONS)}")
+    return wanted
+
+
+def _batch(text: str) -> Batch:
+    from rwkv_edge.errors import UsageError
+    from rwkv_edge.runtime.build import Batch
+
+    parts = text.split(",")
+    if len(parts) in (1, 3) and all(part.strip().isdecimal() for part in parts):
+        least, likeliest, largest = (int(part) for part in (parts * 3)[:3])
+        if 1 <= least <= likeliest <= largest:
+            return Batch(least, likeliest, largest)
+    raise UsageError(f"--batch {text}: give N, or MIN,OPT,MAX in rising order, as 1,4,8")
+
+
+def _command(context: typer.Context) -> tuple[str, ...]:
+    """Return the words that build the same engine again: the options that were given."""
+    words = ["rwkv-edge", "build"]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            value = context.params[name]
+            words.append(parameter.opts[-1])
+            words += [] if value is True else [str(value)]
+    return tuple(words)

@@ -1,0 +1,52 @@
+"""Bars, tables and files that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from rwkv_edge.files import write_json
+
+
+@contextmanager
+def progress_bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error; call the yielded function after each piece of work.
+
+    `total` None means unknown: a pulsing bar with a count.
+    """
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+def write_json_option(target: str, value: Any) -> None:
+    """Write `value` where `--json` says: a file, or '-' for standard output."""
+    if target == "-":
+        json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        write_json(Path(target), value)

@@ -1,0 +1,144 @@
+"""`rwkv-edge eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rwkv_edge.cli.loading import (
+    BackendOption,
+    ImgszOption,
+    ModelOption,
+    VariantOption,
+    WeightsOption,
+)
+from rwkv_edge.config import DEFAULT_CONFIDENCE
+
+if TYPE_CHECKING:
+    from rwkv_edge.evaluation import Evaluation
+
+SPLITS = ("train", "val", "test", "all")
+_TITLES = {
+    "mean_dice": "mean Dice of the images",
+    "mean_iou": "mean IoU of the images",
+    "pooled_dice": "Dice of all pixels",
+    "precision": "precision of all pixels",
+    "recall": "recall of all pixels",
+    "false_positive_rate": "false-positive rate of all pixels",
+}
+
+
+def evaluate(
+    data: Annotated[
+        Path, typer.Option(help="A folder with images/ and masks/, a folder of splits, or a YAML.")
+    ],
+    weights: WeightsOption = None,
+    model: ModelOption = None,
+    variant: VariantOption = None,
+    backend: BackendOption = "auto",
+    imgsz: ImgszOption = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val, test or all. Default: val, else test, else all."),
+    ] = None,
+    conf: Annotated[
+        float, typer.Option(help="Probability from which a pixel counts as lesion, 0 to 1.")
+    ] = DEFAULT_CONFIDENCE,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the results. Default: runs/eval/NAME.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the run; taken ones get a number.")] = "exp",
+    json: Annotated[
+        str | None, typer.Option(help="Write the figures as JSON to this file, '-' for stdout.")
+    ] = None,
+) -> None:
+    """Measure a model on labelled images, at their own resolution.
+
+    Mean Dice and IoU are means over images; pooled Dice, precision, recall
+    and false-positive rate count the pixels of all images together. The
+    output folder gets metrics.json, per_image.csv and worst.png.
+
+    Example: rwkv-edge eval --data kvasir-seg --weights best.safetensors
+    """
+    from rwkv_edge.cli.console import progress_bar, write_json_option
+    from rwkv_edge.cli.loading import open_runner
+    from rwkv_edge.data.pairs import load_dataset
+    from rwkv_edge.errors import DataError, UsageError
+    from rwkv_edge.evaluation import draw_worst_cases, per_image_csv, predict_labels
+    from rwkv_edge.evaluation import evaluate as run_evaluation
+    from rwkv_edge.files import (
+        check_writable,
+        make_folder,
+        new_run_folder,
+        write_json,
+        write_text,
+    )
+
+    if not 0 <= conf <= 1:
+        raise UsageError(f"--conf {conf}: give a probability from 0 to 1")
+    if split not in (None, *SPLITS):
+        raise UsageError(f"--split {split}: choose one of {', '.join(SPLITS)}")
+    dataset = load_dataset(data)
+    wanted = (split,) if split else ("val", "test", "all")
+    pairs = dataset.pairs(*wanted)
+    check_writable(output or Path("runs/eval"))
+    if json not in (None, "-"):
+        check_writable(Path(json).parent)
+
+    with open_runner(weights, model, variant, backend, imgsz) as runner:
+        if len(runner.info.names) != dataset.num_classes:
+            raise DataError(
+                f"{data}: has the classes {', '.join(dataset.names)}, "
+                f"but the model knows {', '.join(runner.info.names)}"
+            )
+        size = runner.info.input_size
+        with progress_bar("evaluating", len(pairs)) as advance:
+            result = run_evaluation(runner, size, pairs, dataset.names, conf, advance)
+        folder = make_folder(output) if output else new_run_folder("eval", name)
+        draw_worst_cases(
+            folder / "worst.png", result, lambda image: predict_labels(runner, size, image, conf)
+        )
+        metrics = {
+            **result.summary(),
+            "backend": runner.backend,
+            "weights": str(weights or model or runner.info.source),
+        }
+    write_text(folder / "per_image.csv", per_image_csv(result))
+    write_json(
+        folder / "metrics.json",
+        {
+            **metrics,
+            "data": str(data),
+            "split": next(name for name in wanted if dataset.splits.get(name)),
+            "confidence": conf,
+            "input_size": size,
+        },
+    )
+    _show(result, metrics, folder, to_stderr=json == "-")
+    if json:
+        write_json_option(json, metrics)
+
+
+def _show(result: Evaluation, metrics: dict[str, object], folder: Path, *, to_stderr: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    table.add_row("images", f"{metrics['images']}")
+    for key, title in _TITLES.items():
+        table.add_row(title, f"{metrics[key]:.4f}")
+    if len(result.names) > 1:
+        for name, dice in result.class_dice.items():
+            table.add_row(f"Dice of all pixels, {name}", f"{dice:.4f}")
+    worst = result.worst(1)[0]
+    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print(f"weights: {metrics['weights']}, {metrics['backend']}", markup=False)
+    console.print(
+        f"worst: {worst.pair.name}, Dice {worst.foreground.dice:.4f}; see {folder / 'worst.png'}",
+        markup=False,
+    )

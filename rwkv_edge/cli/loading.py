@@ -1,0 +1,162 @@
+"""From `--weights`, `--model` and `--backend` to a runner."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rwkv_edge import __version__
+from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
+from rwkv_edge.errors import BackendError, MissingDependencyError, OutputError, UsageError
+from rwkv_edge.weights import shipped_checkpoint, shipped_onnx
+
+if TYPE_CHECKING:
+    from rwkv_edge.runtime import Runner
+
+BACKENDS = ("auto", "onnxruntime", "torch")
+
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint (.safetensors or upstream .pth). Default: the shipped Tiny."),
+]
+ModelOption = Annotated[
+    Path | None, typer.Option(help="Exported model (.onnx) instead of a checkpoint.")
+]
+VariantOption = Annotated[
+    str | None, typer.Option(help="tiny, small, base or unet; only for upstream checkpoints.")
+]
+BackendOption = Annotated[str, typer.Option(help="auto, onnxruntime or torch.")]
+ImgszOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Network input: SIDE or HEIGHTxWIDTH, multiples of 16. Default: the model's own."
+    ),
+]
+
+
+def open_runner(
+    weights: Path | None = None,
+    model: Path | None = None,
+    variant: str | None = None,
+    backend: str = "auto",
+    imgsz: str | None = None,
+) -> Runner:
+    """Load a model on a runtime.
+
+    An exported model runs as it is. A checkpoint runs in Torch, or is first exported into the
+    cache. Without either, the shipped Tiny runs.
+
+    Raises:
+        UsageError: options that exclude each other.
+        CheckpointError, BackendError, MissingDependencyError: as their messages say.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}")
+    if weights is not None and weights.suffix == ".onnx":
+        if model is not None:
+            raise UsageError("give one model: --weights and --model name two")
+        weights, model = None, weights
+    size = parse_imgsz(imgsz) if imgsz else None
+    if model is not None:
+        return _open_exported(model, weights, backend, size)
+    if backend == "torch":
+        return _open_torch(weights, variant, size)
+    if weights is None and size in (None, (DEFAULT_IMGSZ, DEFAULT_IMGSZ)):
+        return _open_onnx(shipped_onnx(variant or DEFAULT_VARIANT))
+    return _open_onnx(export_to_cache(weights, variant, size))
+
+
+def _open_exported(
+    model: Path, weights: Path | None, backend: str, size: tuple[int, int] | None
+) -> Runner:
+    if weights is not None:
+        raise UsageError("give one model: --weights and --model exclude each other")
+    if backend == "torch":
+        raise UsageError("--backend torch runs a checkpoint (--weights), not an exported model")
+    runner = _open_onnx(model)
+    if size is not None and size != runner.info.input_size:
+        height, width = runner.info.input_size
+        raise UsageError(f"--imgsz: {model} was exported for {height}x{width}; export it again")
+    return runner
+
+
+def _open_onnx(path: Path) -> Runner:
+    try:
+        from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
+    except ImportError as error:
+        raise BackendError(f"ONNX Runtime cannot be imported ({error})") from error
+    return OnnxRuntimeRunner(path)
+
+
+def _open_torch(weights: Path | None, variant: str | None, size: tuple[int, int] | None) -> Runner:
+    require_torch("--backend torch")
+    from rwkv_edge.runtime.torch import TorchRunner
+
+    return TorchRunner(weights or shipped_checkpoint(variant or DEFAULT_VARIANT), variant, size)
+
+
+def export_to_cache(
+    weights: Path | None, variant: str | None, size: tuple[int, int] | None
+) -> Path:
+    """Export a checkpoint once; the next run with the same weights and size finds the file."""
+    require_torch("running a checkpoint, or another image size,")
+    from rwkv_edge.export.onnx import export_onnx, file_sha256
+    from rwkv_edge.models import load_model
+
+    path = weights or shipped_checkpoint(variant or DEFAULT_VARIANT)
+    network, info = load_model(path, variant)
+    height, width = size or info.imgsz
+    sha256 = file_sha256(path)
+    cache = cache_folder() / f"{info.variant}-{height}x{width}-{sha256[:16]}-{__version__}.onnx"
+    if not cache.is_file():
+        print(f"exporting {path.name} at {height}x{width} to {cache}", file=sys.stderr)
+        export_onnx(network, info, cache, imgsz=(height, width), weights_sha256=sha256)
+    return cache
+
+
+def require_torch(purpose: str) -> None:
+    """Raise MissingDependencyError if Torch and what exporting needs are not installed."""
+    _require(("torch", "safetensors", "onnx", "onnxscript"), "export", purpose)
+
+
+def require_training() -> None:
+    """Raise MissingDependencyError if what training needs is not installed."""
+    _require(("torch", "safetensors", "kornia", "matplotlib"), "train", "training")
+
+
+def _require(packages: tuple[str, ...], extra: str, purpose: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(package, extra, purpose)
+
+
+def cache_folder() -> Path:
+    """Return the folder for derived models, readable by this user alone."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(root) / "rwkv-edge"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot create {folder}: {error.strerror}") from error
+    return folder
+
+
+def parse_imgsz(text: str) -> tuple[int, int]:
+    """Read '256' or '256x320' as (height, width).
+
+    Raises:
+        UsageError: neither, or not multiples of 16.
+    """
+    from rwkv_edge.preprocess import check_input_size
+
+    sides = text.lower().replace(",", "x").split("x")
+    if not all(side.strip().isdecimal() for side in sides) or len(sides) not in (1, 2):
+        raise UsageError(f"--imgsz {text}: give SIDE or HEIGHTxWIDTH, for example 256 or 256x320")
+    height, width = int(sides[0]), int(sides[-1])
+    check_input_size(height, width)
+    return height, width

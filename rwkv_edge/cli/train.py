@@ -1,0 +1,83 @@
+"""`rwkv-edge train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Option(help="Data set: a YAML, or a folder with train/ and validation/.")
+    ] = None,
+    variant: Annotated[str, typer.Option(help="tiny, small, base or unet.")] = "tiny",
+    extra: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further folder of training pairs, as synth writes; repeatable."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 100,
+    imgsz: Annotated[int, typer.Option(help="Side of the images, a multiple of 16.")] = 256,
+    progressive: Annotated[
+        bool, typer.Option(help="Start at half the image size and grow; much faster.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 8,
+    lr: Annotated[float, typer.Option(help="Highest learning rate of AdamW.")] = 1e-3,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    amp: Annotated[bool, typer.Option(help="bfloat16 autocast.")] = False,
+    seed: Annotated[
+        int, typer.Option(help="Of the fresh weights, the order, the augmentation.")
+    ] = 0,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Weights to start from; an upstream ImageNet encoder will do."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The run is kept in runs/train/NAME.")] = "exp",
+    resume: Annotated[
+        bool, typer.Option(help="Continue the run NAME, with the settings it was started with.")
+    ] = False,
+) -> None:
+    """Train a network; every epoch is saved, and --resume continues to the bit.
+
+    Example: rwkv-edge train --variant tiny --data kvasir-seg --epochs 100 --progressive
+    """
+    from rwkv_edge.cli.loading import require_training
+    from rwkv_edge.errors import UsageError
+
+    require_training()
+    from rwkv_edge.training import TrainSettings
+    from rwkv_edge.training import train as run_training
+
+    folder = Path("runs/train") / name
+    started = (folder / "weights" / "last.safetensors").is_file()
+    if resume:
+        if not started:
+            raise UsageError(f"--resume: no run to continue in {folder}")
+        settings = TrainSettings.load(folder / "args.yaml")
+    else:
+        if data is None:
+            raise UsageError("--data is missing: a YAML, or a folder with train/ and validation/")
+        if started:
+            raise UsageError(f"{folder} holds a run; add --resume, or choose another --name")
+        if not lr > 0:
+            raise UsageError(f"--lr {lr}: must be above 0")
+        settings = TrainSettings(
+            data=data.resolve(),
+            variant=variant,
+            extra=tuple(path.resolve() for path in extra or ()),
+            epochs=epochs,
+            imgsz=imgsz,
+            progressive=progressive,
+            batch=batch,
+            lr=lr,
+            device=device,
+            amp=amp,
+            seed=seed,
+            init=init.resolve() if init else None,
+            name=name,
+        )
+    best = run_training(settings, folder, resume=resume)
+    print(f"best weights: {best}")
+    print(f"pictures: {folder}/curves.png, {folder}/validation.png")
+    print(f"next: rwkv-edge eval --data {settings.data} --weights {best}")

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rwkv_edge import __version__
+from rwkv_edge.cli import main
+from rwkv_edge.cli.app import COMMANDS
+
+
+def fails(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """Run a command that must fail; return its exit code and its one line."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    lines = [line for line in captured.err.splitlines() if line.strip()]
+    assert lines[-1].lower().startswith("error:") or "error" in lines[-1].lower()
+    return int(caught.value.code or 0), lines[-1]
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"rwkv-edge {command}" in capsys.readouterr().out.split("Example")[1]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == f"rwkv-edge {__version__}"
+
+
+def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fails(capsys, "fly")[0] == 2
+    assert fails(capsys, "run", "--sauce", "x")[0] == 2
+    assert fails(capsys, "run")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "--data is missing"),
+        (["train", "--resume", "--name", "none"], "no run to continue"),
+        (["train", "--data", "x", "--lr", "-1"], "--lr -1.0: must be above 0"),
+        (["export", "--imgsz", "100"], "100 is not a positive multiple of 16; try 96"),
+        (["export", "--imgsz", "big"], "give SIDE or HEIGHTxWIDTH"),
+        (["run", "--source", "x.png", "--backend", "abacus"], "choose one of auto"),
+        (["run", "--source", "x.png", "--imgsz", "250"], "not a positive multiple of 16"),
+    ],
+)
+def test_wrong_values(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, line = fails(capsys, *words)
+    assert code == 2
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--data", "none"], "none: no such data set"),
+        (["export", "--variant", "base"], "no weights ship for 'base'"),
+        (["export", "--weights", "none.safetensors"], "none.safetensors: no such file"),
+        (["export", "--variant", "small", "--weights", "{tiny}"], "holds a 'tiny', not a 'small'"),
+        (["eval", "--data", "x", "--model", "none.onnx"], "no such"),
+    ],
+)
+def test_failures(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from rwkv_edge.weights import shipped_checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    code, line = fails(capsys, *(w.format(tiny=shipped_checkpoint("tiny")) for w in words))
+    assert code == 1
+    assert message in line
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "rwkv_edge", "export", "--weights", "none.pth", "--debug"]
+    result = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "Traceback" in result.stderr
+
+
+def test_a_missing_extra_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == "torch" else find(n, *a)
+    )
+    code, line = fails(capsys, "export")
+    assert code == 1
+    assert "pip install 'rwkv-edge[export]'" in line
