@@ -132,7 +132,7 @@ def test_impossible_arguments(network: torch.nn.Module, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--opset 9"):
         export_onnx(network, info, path, imgsz=(64, 64), opset=9)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot create"):
         export_onnx(network, info, tmp_path / "file" / "x.onnx", imgsz=(64, 64))
 
 

@@ -62,11 +62,11 @@ def test_resuming_repeats_the_run_to_the_bit(
 
 
 def test_it_learns(disc_data: Path, tmp_path: Path) -> None:
-    train(settings(disc_data, epochs=12, lr=3e-3, ema_decay=0.8), tmp_path)
+    train(settings(disc_data, epochs=40, lr=3e-3, ema_decay=0.8), tmp_path)
     with (tmp_path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[-1]["train_loss"]) < 0.85 * float(rows[0]["train_loss"])
-    assert max(float(row["val_dice"]) for row in rows) > 0.35
+    assert float(rows[-1]["train_loss"]) < 0.5 * float(rows[0]["train_loss"])
+    assert float(rows[-1]["val_dice"]) > 0.7
 
 
 def test_extra_pairs_init_and_bfloat16(finished: Path, disc_data: Path, tmp_path: Path) -> None:
