@@ -81,9 +81,13 @@ def start(*words: object, **options: Any) -> subprocess.Popen[str]:
         [sys.executable, "-m", "rwkv_edge", "run", *map(str, words)],
         text=True,
         env={**os.environ, "PYTHONPATH": root},
-        # a shell starts background jobs with Ctrl-C ignored, and children would inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        **{
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            # a shell starts background jobs with Ctrl-C ignored, and children would inherit that
+            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            **options,
+        },
     )
 
 
