@@ -1,14 +1,14 @@
 """Every error that a user can meet.
 
-    RwkvEdgeError            exit code 1: something failed although the command was right
-    ├── UsageError           exit code 2: the command line itself is wrong
-    ├── DataError            images, masks, splits and data-set files
-    ├── SourceError          a video, camera, stream or image that cannot be read
-    ├── OutputError          a file or folder that cannot be written
-    ├── CheckpointError      weights that are missing, foreign, hostile or of another model
-    ├── ExportError          a model that cannot become ONNX, or differs from Torch once it is
-    ├── BackendError         a runtime that is missing, or refuses the model
-    └── MissingDependencyError  an optional package is not installed
+    RwkvEdgeError              exit code 1: something failed although the command was right
+    ├── UsageError             exit code 2: the command line itself is wrong
+    ├── DataError              images, masks, splits and data-set files
+    ├── SourceError            a video, camera, stream or image that cannot be read
+    ├── OutputError            a file or folder that cannot be written
+    ├── CheckpointError        weights that are missing, foreign, hostile or of another model
+    ├── ExportError            a model that cannot become ONNX, or differs from Torch once it is
+    ├── BackendError           a runtime that is missing, or refuses the model
+    └── MissingDependencyError an optional package is not installed
 
 Each carries one line that says what is wrong and how to mend it. The command line prints that line
 and exits with `exit_code`; it never shows a traceback unless `--debug` is given.

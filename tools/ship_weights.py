@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rwkv_edge.config import DEFAULT_IMGSZ
 from rwkv_edge.export import export_onnx
-from rwkv_edge.export.onnx import file_sha256
+from rwkv_edge.files import file_sha256
 from rwkv_edge.models import load_model, save_checkpoint
 from rwkv_edge.weights import FOLDER
 

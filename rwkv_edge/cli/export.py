@@ -31,7 +31,8 @@ def export(
     """
     require_torch("exporting")
     from rwkv_edge.config import DEFAULT_VARIANT
-    from rwkv_edge.export.onnx import export_onnx, file_sha256
+    from rwkv_edge.export.onnx import export_onnx
+    from rwkv_edge.files import file_sha256
     from rwkv_edge.models import load_model
     from rwkv_edge.weights import shipped_checkpoint
 

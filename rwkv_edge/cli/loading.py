@@ -28,7 +28,10 @@ ModelOption = Annotated[
     Path | None, typer.Option(help="Exported model (.onnx) instead of a checkpoint.")
 ]
 VariantOption = Annotated[
-    str | None, typer.Option(help="tiny, small, base or unet; only for upstream checkpoints.")
+    str | None,
+    typer.Option(
+        help="Which shipped weights, or what an upstream file holds: tiny, small, base, unet."
+    ),
 ]
 BackendOption = Annotated[str, typer.Option(help="auto, onnxruntime or torch.")]
 ImgszOption = Annotated[
@@ -105,7 +108,8 @@ def export_to_cache(
 ) -> Path:
     """Export a checkpoint once; the next run with the same weights and size finds the file."""
     require_torch("running a checkpoint, or another image size,")
-    from rwkv_edge.export.onnx import export_onnx, file_sha256
+    from rwkv_edge.export.onnx import export_onnx
+    from rwkv_edge.files import file_sha256
     from rwkv_edge.models import load_model
 
     path = weights or shipped_checkpoint(variant or DEFAULT_VARIANT)

@@ -31,11 +31,10 @@ from rwkv_edge.export.function import (
     bi_wkv_function,
     largest_reach,
 )
-from rwkv_edge.files import atomic_path, file_sha256
+from rwkv_edge.files import atomic_path
 from rwkv_edge.models import CheckpointInfo, Segmenter
 from rwkv_edge.preprocess import check_input_size
 
-__all__ = ["ExportReport", "export_onnx", "file_sha256"]
 DEFAULT_OPSET, OLDEST_OPSET, NEWEST_OPSET = 18, 18, 23
 
 

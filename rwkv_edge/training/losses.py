@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rwkv_edge.config import DEFAULT_CONFIDENCE
 from rwkv_edge.models import to_probability
 
 SMOOTH = 1.0
@@ -39,7 +40,7 @@ def dice_bce_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def image_dice(logits: Tensor, target: Tensor, confidence: float = 0.5) -> Tensor:
+def image_dice(logits: Tensor, target: Tensor, confidence: float = DEFAULT_CONFIDENCE) -> Tensor:
     """Return the Dice of each image's foreground, (B,) float32; 1 where both masks are empty."""
     probability = to_probability(logits.float())
     if logits.shape[1] == 1:
