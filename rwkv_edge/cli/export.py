@@ -21,6 +21,9 @@ def export(
     ] = None,
     batch: Annotated[int, typer.Option(help="Pictures in one call.")] = 1,
     opset: Annotated[int, typer.Option(help="Version of ONNX's standard operators.")] = 18,
+    no_fold: Annotated[
+        bool, typer.Option("--no-fold", help="Keep the network as it was trained: slower.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="File to write. Default: rwkv-unet-VARIANT-SIZE.onnx.")
     ] = None,
@@ -48,6 +51,7 @@ def export(
         imgsz=(height, width),
         batch=batch,
         opset=opset,
+        folded=not no_fold,
         weights_sha256=file_sha256(path),
     )
     print(f"wrote {report.path} ({report.path.stat().st_size / 1e6:.1f} MB)")

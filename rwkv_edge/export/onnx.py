@@ -32,7 +32,7 @@ from rwkv_edge.export.function import (
     largest_reach,
 )
 from rwkv_edge.files import atomic_path
-from rwkv_edge.models import CheckpointInfo, Segmenter
+from rwkv_edge.models import CheckpointInfo, Segmenter, fold
 from rwkv_edge.preprocess import check_input_size
 
 DEFAULT_OPSET, OLDEST_OPSET, NEWEST_OPSET = 18, 18, 23
@@ -57,6 +57,7 @@ def export_onnx(
     imgsz: tuple[int, int],
     batch: int = 1,
     opset: int = DEFAULT_OPSET,
+    folded: bool = True,
     weights_sha256: str = "",
 ) -> ExportReport:
     """Write `network` as ONNX, whole or not at all, and compare the file with Torch.
@@ -68,6 +69,7 @@ def export_onnx(
         imgsz: height and width of the input in pixels, multiples of 16.
         batch: pictures in one call.
         opset: version of the standard operators, 18 to 23.
+        folded: rewrite the network for inference first (`models.fold`), which is exact.
         weights_sha256: hash of the checkpoint file, kept in the metadata.
 
     Raises:
@@ -81,7 +83,8 @@ def export_onnx(
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise UsageError(f"--opset {opset}: choose {OLDEST_OPSET} to {NEWEST_OPSET}")
     segmenter = Segmenter(network).eval()
-    model = _trace(segmenter, (batch, *imgsz, 3), opset)
+    traced = fold(segmenter) if folded else segmenter
+    model = _trace(traced, (batch, *imgsz, 3), opset)
     _add_function(model, network, opset)
     _describe(model, info, imgsz, weights_sha256)
     with atomic_path(output) as temporary:

@@ -42,12 +42,16 @@ def to_16_bits(model: ModelProto, dtype: str, keep: Collection[str] = ()) -> Mod
     writer = _Writer(result, infer_types(model), dtype)
     outputs = {value.name for value in result.graph.output}
     for node in list(result.graph.node):
-        wide = node.op_type in FLOAT32_OPERATORS or node.name in keep
+        wide = node.op_type in FLOAT32_OPERATORS or _is_square(node) or node.name in keep
         writer.add(node, wide=wide or not outputs.isdisjoint(node.output))
     del result.graph.node[:]
     result.graph.node.extend(writer.nodes)
     prune_initializers(result)
     return result
+
+
+def _is_square(node: NodeProto) -> bool:
+    return node.op_type == "Mul" and node.input[0] == node.input[1]
 
 
 class _Writer:

@@ -7,12 +7,14 @@ from rwkv_edge.models.checkpoint import (
     save_checkpoint,
 )
 from rwkv_edge.models.create import create_model
+from rwkv_edge.models.fold import fold
 from rwkv_edge.models.segmenter import Segmenter, to_probability
 
 __all__ = [
     "CheckpointInfo",
     "Segmenter",
     "create_model",
+    "fold",
     "load_checkpoint",
     "load_model",
     "save_checkpoint",
