@@ -55,9 +55,9 @@ def compiler() -> Iterator[Finding]:
 
 def bindings() -> Iterator[Finding]:
     """Look for the packages through which Python reaches CUDA's memory."""
-    names = {"cuda-python": "cuda", "cuda-bindings": "cuda.bindings", "pycuda": "pycuda"}
-    found = [f"{name} {_version(name)}" for name in names if _version(name)]
-    yield Finding("CUDA for Python", "ok", ", ".join(found) or "neither cuda-python nor pycuda")
+    found = [f"{name} {_version(name)}" for name in ("cuda-python", "pycuda") if _version(name)]
+    reason = ", ".join(found) or "neither cuda-python nor pycuda is installed"
+    yield Finding("CUDA for Python", "ok", reason)
 
 
 def tensorrt(root: Path, cache: Path) -> Iterator[Finding]:
@@ -155,15 +155,21 @@ def _engine(path: Path, cache: Path) -> Finding:
     from rwkv_edge.runtime.manifest import Environment, read_manifest, verify
     from rwkv_edge.runtime.plugin import default_folder, find_plugin
 
-    compiled = find_plugin(default_folder(cache))
+    found, compiled = find_gpu(), find_plugin(default_folder(cache))
     try:
-        backend = load_backend(read_manifest(path).backend)
+        manifest = read_manifest(path)
+        what = f"{manifest.variant}, {manifest.precision}"
+        if found is None:
+            target = manifest.gpu or manifest.compute_capability or "any GPU"
+            return Finding(path.name, "ok", f"{what}, for {target}; there is no CUDA GPU here")
+        backend = load_backend(manifest.backend)
         sha256 = compiled.sha256 if compiled else None
-        manifest = verify(path, Environment(backend.name, backend.version, find_gpu(), sha256))
+        verify(path, Environment(backend.name, backend.version, found, sha256))
     except BackendError as error:
         finding = _refused(path.name, error)
-        return Finding(finding.name, "warning", finding.reason, finding.mend)
-    return Finding(path.name, "ok", f"{manifest.variant}, {manifest.precision}, for this machine")
+        reason = finding.reason.removeprefix(f"{path}: ")
+        return Finding(finding.name, "warning", reason, finding.mend)
+    return Finding(path.name, "ok", f"{what}, for this machine")
 
 
 def _refused(name: str, error: BackendError) -> Finding:

@@ -14,7 +14,7 @@ from typing import Literal
 
 Status = Literal["ok", "warning", "problem"]
 _PATIENCE_S = 30.0
-"""A library that has not answered by then hangs; a cold start from an SD card takes ten."""
+"""A library that has not answered by then hangs; starting cold from an SD card is slow."""
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,47 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rwkv_edge.doctor import accelerator
+from rwkv_edge.files import file_sha256
 from rwkv_edge.runtime import machine
 from rwkv_edge.runtime import plugin as plugins
 from rwkv_edge.runtime.backend import Backend
 from rwkv_edge.runtime.machine import Gpu
+from rwkv_edge.runtime.manifest import Manifest, write_manifest
 from rwkv_edge.runtime.plugin import LIBRARY, Plugin
 from tests.doctor.orin import write_orin
 from tests.doctor.test_machine import told
 
 ORIN = Gpu("Orin", "8.7", "12.6", "")
 AMPERE = Gpu("RTX A2000", "8.6", "13.0", "580.95")
+
+BUILT = Manifest(
+    engine_sha256="",
+    backend="tensorrt-rtx",
+    backend_version="",
+    compute_capability="8.6",
+    gpu=None,
+    cuda=None,
+    driver=None,
+    plugin_sha256=None,
+    plugin_version=None,
+    onnx="gone.onnx",
+    onnx_sha256="",
+    weights_sha256="",
+    variant="tiny",
+    names=("polyp",),
+    precision="fp16",
+    unquantised_layers=(),
+    shapes={"image": ((1, 256, 256, 3),) * 3},
+    layers={},
+    gate=None,
+    command=("rwkv-edge", "build", "--fp16"),
+)
 
 
 def put_gpu(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None) -> None:
@@ -119,7 +145,7 @@ def test_a_plugin_of_other_sources(
     assert "other sources" in found.reason
 
 
-def test_engines(tmp_path: Path) -> None:
+def test_engines_without_a_manifest(tmp_path: Path) -> None:
     (found,) = accelerator.engines(tmp_path / "cache", tmp_path)
     assert found.status == "ok"
     (tmp_path / "a.engine").write_bytes(b"engine")
@@ -127,6 +153,26 @@ def test_engines(tmp_path: Path) -> None:
     (tmp_path / "b.engine.json").write_text(json.dumps({"format": 0}))
     found_a, found_b = accelerator.engines(tmp_path / "cache", tmp_path)
     assert found_a.status == found_b.status == "warning"
-    assert "no readable manifest" in found_a.reason
+    assert found_a.reason.startswith("no readable manifest")
     assert "rwkv-edge build" in found_a.mend
     assert "not a manifest" in found_b.reason
+
+
+def test_an_engine_of_this_machine_and_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensorrt_rtx: Backend
+) -> None:
+    path = tmp_path / "cache" / "tiny.engine"
+    path.parent.mkdir()
+    path.write_bytes(b"engine")
+    version = tensorrt_rtx.version
+    write_manifest(path, replace(BUILT, backend_version=version, engine_sha256=file_sha256(path)))
+    for gpu, status, words in (
+        (AMPERE, "ok", "for this machine"),
+        (ORIN, "warning", "built for compute capability 8.6, Orin has 8.7"),
+        (None, "ok", "there is no CUDA GPU here"),
+    ):
+        put_gpu(monkeypatch, gpu)
+        (found,) = accelerator.engines(tmp_path / "cache", tmp_path)
+        assert found.status == status
+        assert words in found.reason
+        assert ("rwkv-edge build --fp16" in found.mend) == (status == "warning")

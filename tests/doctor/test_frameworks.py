@@ -23,6 +23,7 @@ def test_the_tiny_model_is_what_it_says() -> None:
     onnx.checker.check_model(model)
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_provider_that_onnxruntime_silently_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
