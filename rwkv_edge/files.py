@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from rwkv_edge.errors import OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @contextmanager
@@ -107,6 +107,8 @@ def write_image(target: Path, image: NDArray[np.uint8]) -> None:
     Raises:
         OutputError: OpenCV cannot encode it, or the folder cannot be written.
     """
+    import cv2  # the other functions serve where OpenCV cannot be loaded
+
     try:
         good, encoded = cv2.imencode(target.suffix, image)
     except cv2.error:

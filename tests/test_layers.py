@@ -18,7 +18,7 @@ LAYERS = (
     ("models",),
     ("data",),
     ("training", "evaluation", "export", "runtime", "video", "bench"),
-    ("monitor", "web"),
+    ("monitor", "web", "doctor"),
     ("cli",),
     ("__main__",),
 )

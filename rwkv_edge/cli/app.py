@@ -9,6 +9,7 @@ import typer
 from rwkv_edge import __version__
 from rwkv_edge.cli.build import build
 from rwkv_edge.cli.demo import demo
+from rwkv_edge.cli.doctor import doctor
 from rwkv_edge.cli.eval import evaluate
 from rwkv_edge.cli.export import export
 from rwkv_edge.cli.plugin import plugin
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 COMMANDS = {
+    "doctor": doctor,
     "demo": demo,
     "run": run,
     "eval": evaluate,

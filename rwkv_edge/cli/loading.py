@@ -139,10 +139,15 @@ def _require(packages: tuple[str, ...], extra: str, purpose: str) -> None:
             raise MissingDependencyError(package, extra, purpose)
 
 
-def cache_folder() -> Path:
-    """Return the folder for derived models, readable by this user alone."""
+def cache_path() -> Path:
+    """Return where the folder for derived models is, or would be."""
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(root) / "rwkv-edge"
+    return Path(root) / "rwkv-edge"
+
+
+def cache_folder() -> Path:
+    """Return the folder for derived models, made if need be, readable by this user alone."""
+    folder = cache_path()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -37,6 +37,9 @@ def test_a_changed_source_has_another_place(tmp_path: Path) -> None:
     shutil.copytree(plugins.sources_folder(), tmp_path / "plugins")
     before = plugins.sources_sha256(tmp_path / "plugins")
     assert before == plugins.sources_sha256()
+    with (tmp_path / "plugins" / "examples" / "segment.cpp").open("a") as file:
+        file.write("\n")
+    assert plugins.sources_sha256(tmp_path / "plugins") == before, "examples are not the plugin"
     with (tmp_path / "plugins" / "bi_wkv" / "bi_wkv_kernel.h").open("a") as file:
         file.write("\n")
     assert plugins.sources_sha256(tmp_path / "plugins") != before
