@@ -3,9 +3,8 @@
 It works in the streams of the stand-in driver beside it, so what the runner does around an engine
 (memory, copies, recording, order of release) is done for real.
 
-    STANDIN_TENSORRT   version that it claims, 10.3.0 by default
-    STANDIN_REFUSES    what fails: 'runtime', 'deserialize', 'context', 'execute', 'capture'
-    STANDIN_SPOILS     the engine returns: 'nan', or 'other' masks than the model
+    STANDIN_REFUSES  what fails: 'runtime', 'deserialize', 'context', 'execute', 'capture'
+    STANDIN_SPOILS   what the engine returns: 'nan', or the 'opposite'
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-__version__ = os.environ.get("STANDIN_TENSORRT", "10.3.0")
+__version__ = "10.3.0"
 _MAGIC = b"stand-in"
 _driver = ctypes.CDLL("libcuda.so.1")
 _CALL = ctypes.CFUNCTYPE(None)

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
+enum { OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
 enum { UNJOINED = 901, UNKNOWN_FUNCTION = 1, NODES = 16, NAMES = 64, STACK = 32, GPUS = 8 };
 enum { MAJOR = 75, MINOR = 76, FIRST_STICKY = 700, LAST_STICKY = 720 };
 
@@ -36,6 +36,10 @@ int standin_calls(const char *name) {
     return 0;
 }
 int standin_alive(void) { return alive; }
+void standin_reset(void) {
+    memset(table, 0, sizeof table);
+    sticky = 0;
+}
 
 static int begin(const char *name) {
     int i = 0;
@@ -80,7 +84,11 @@ int standin_enqueue(Stream *stream, void (*call)(void)) {
     return enqueue(stream, (Node){.call = call});
 }
 
-int cuInit(unsigned flags) { BEGIN(); (void)flags; return 0; }
+int cuInit(unsigned flags) {
+    BEGIN();
+    (void)flags;
+    return devices() ? 0 : NO_DEVICE;
+}
 int cuDriverGetVersion(int *version) { *version = 12060; return 0; }
 int cuDeviceGetCount(int *count) { BEGIN(); *count = devices(); return 0; }
 int cuDeviceGet(int *device, int index) {
