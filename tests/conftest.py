@@ -118,7 +118,7 @@ def on_a_standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], No
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler: the stand-in CUDA driver is not built, no engine is run")
-    if importlib.util.find_spec("cuda") is None:
+    if not importlib.util.find_spec("cuda") or not importlib.util.find_spec("cuda.bindings"):
         pytest.skip("no cuda-python: no engine is run on the stand-in (pip install cuda-python)")
     here = Path(__file__).parent
     folder = tmp_path_factory.mktemp("driver")

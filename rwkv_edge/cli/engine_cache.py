@@ -68,14 +68,12 @@ def engine_path(source: Path, onnx_sha256: str, backend: Backend, gpu: Gpu, plug
 
 
 def find_engine(source: Path, backend: Backend, gpu: Gpu) -> Path | None:
-    """Return the cached engine of an ONNX file, one with the plugin first."""
+    """Return the cached engine of an ONNX file, with or without the plugin: the last one built."""
     plugin = find_plugin(default_folder(code_cache()))
     sha256 = file_sha256(source)
-    for name in (plugin.sha256 if plugin else "", ""):
-        path = engine_path(source, sha256, backend, gpu, name)
-        if path.is_file():
-            return path
-    return None
+    names = {plugin.sha256 if plugin else "", ""}
+    paths = [engine_path(source, sha256, backend, gpu, name) for name in names]
+    return max(filter(Path.is_file, paths), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def keep_engine(engine: Path, backend: Backend, gpu: Gpu) -> Path:

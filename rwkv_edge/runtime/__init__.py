@@ -1,4 +1,4 @@
-"""Running an exported model: ONNX Runtime, and Torch for comparison. Never imports Torch itself."""
+"""Running an exported model: ONNX Runtime, TensorRT, and Torch to compare. Never imports Torch."""
 
 from rwkv_edge.runtime.base import ModelInfo, Runner
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 _IMAGE, _PROBABILITY = "image", "probability"
-_MEMORY = re.compile(r"out ?of ?memory|OutOfMemory|allocat", re.IGNORECASE)
+_MEMORY = re.compile(r"out ?of ?memory|failed to allocate|allocation failed", re.IGNORECASE)
 
 
 class TensorRTRunner(Runner):
@@ -124,7 +124,7 @@ class TensorRTRunner(Runner):
         """Take everything that a call needs, for the largest batch."""
         height, width = self.info.input_size
         engine: trt.ICudaEngine = self._engine
-        self._probability_shape = tuple(engine.get_tensor_shape(_PROBABILITY))[1:]
+        self._probability_shape = _sides(engine.get_tensor_shape(_PROBABILITY))[1:]
         self._input = self._device.host_array((self._most, height, width, 3), np.uint8)
         self._output = self._device.host_array((self._most, *self._probability_shape), np.float32)
         self._input_address = self._device.allocate(self._input.nbytes)
@@ -211,11 +211,11 @@ def _is_ours(backend: Backend, engine: trt.ICudaEngine, manifest: Manifest) -> b
     if sorted(names) != [_IMAGE, _PROBABILITY]:
         return False
     mode = engine.get_tensor_mode(_IMAGE)
-    image, probability = (tuple(engine.get_tensor_shape(name)) for name in sorted(names))
+    image, probability = (_sides(engine.get_tensor_shape(name)) for name in sorted(names))
     least, _, most = manifest.shapes[_IMAGE]
     first = least[0] if least == most else -1
     if first == -1:
-        profile = [tuple(shape) for shape in engine.get_tensor_profile_shape(_IMAGE, 0)]
+        profile = [_sides(shape) for shape in engine.get_tensor_profile_shape(_IMAGE, 0)]
         if (profile[0], profile[-1]) != (least, most):
             return False
     return (
@@ -227,3 +227,8 @@ def _is_ours(backend: Backend, engine: trt.ICudaEngine, manifest: Manifest) -> b
         and least[3] == 3
         and probability == (first, len(manifest.names), *least[1:3])
     )
+
+
+def _sides(shape: trt.Dims) -> tuple[int, ...]:
+    """Return a shape as a tuple, for which TensorRT's own type only stands in."""
+    return tuple(shape[index] for index in range(len(shape)))
