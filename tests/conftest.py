@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -102,3 +107,43 @@ def tensorrt_rtx() -> Backend:
     if not is_installed(TENSORRT_RTX):
         pytest.skip("tensorrt-rtx is not installed: no engine is built (pip install tensorrt-rtx)")
     return load_backend(TENSORRT_RTX)
+
+
+@pytest.fixture(scope="session")
+def on_a_standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Run a file of tests in a process whose CUDA driver and TensorRT are those of tests/standin.
+
+    A process of its own, because a driver that was loaded once stays.
+    """
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: the stand-in CUDA driver is not built, no engine is run")
+    if not importlib.util.find_spec("cuda") or not importlib.util.find_spec("cuda.bindings"):
+        pytest.skip("no cuda-python: no engine is run on the stand-in (pip install cuda-python)")
+    here = Path(__file__).parent
+    folder = tmp_path_factory.mktemp("driver")
+    flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    library = ["-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]
+    subprocess.run([compiler, *flags, *library, str(here / "standin" / "libcuda.c")], check=True)
+    paths = [str(here.parent), str(here / "standin" / "modules"), os.environ.get("PYTHONPATH", "")]
+
+    def run(name: str) -> None:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        environment = {
+            **os.environ,
+            "LD_LIBRARY_PATH": str(folder),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+        done = subprocess.run(
+            [*command, str(here / "standin" / name)],
+            env=environment,
+            cwd=here.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        print(done.stdout, done.stderr)
+        assert done.returncode == 0, f"tests/standin/{name} failed, see above"
+        assert "skipped" not in done.stdout.splitlines()[-1]
+
+    return run

@@ -74,6 +74,7 @@ def test_an_upward_import_would_be_found(tmp_path: Path) -> None:
     [
         "rwkv_edge.runtime",
         "rwkv_edge.runtime.onnxruntime",
+        "rwkv_edge.runtime.tensorrt",
         "rwkv_edge.video.pipeline",
         "rwkv_edge.evaluation",
         "rwkv_edge.data.pairs",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rwkv_edge.cli.loading import ImgszOption, VariantOption, WeightsOption
+from rwkv_edge.cli.loading import ImgszOption, VariantOption, WeightsOption, require_onnx
 from rwkv_edge.config import DEFAULT_MAX_DICE_DROP
 
 if TYPE_CHECKING:
+    from rwkv_edge.cli.engine import Request
     from rwkv_edge.runtime.build import Batch
 
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -55,6 +56,9 @@ def build(
     plugin: Annotated[
         Path | None, typer.Option(help="Folder of the compiled plugin. Default: in the cache.")
     ] = None,
+    no_fold: Annotated[
+        bool, typer.Option("--no-fold", help="Keep the network as it was trained: slower.")
+    ] = False,
     no_plugin: Annotated[
         bool, typer.Option("--no-plugin", help="Build bi-WKV from TensorRT's own layers.")
     ] = False,
@@ -62,15 +66,16 @@ def build(
         Path | None, typer.Option(help="Engine to write. Default: MODEL-PRECISION.engine.")
     ] = None,
 ) -> None:
-    """Build a TensorRT engine, once its precision has passed the gate.
+    """Build a TensorRT engine that has passed the gate.
 
-    A lower precision is compared with float32 first, and refused if masks
-    differ too much. The manifest NAME.engine.json says what the engine was
-    made from and for.
+    A lower precision is compared with float32 first, then the engine itself
+    where its GPU is here; it is refused if masks differ too much. Its
+    manifest NAME.engine.json says what it was made from and for. Without
+    --output the cache keeps a copy, which run, eval and demo find.
 
     Example: rwkv-edge build --variant tiny --fp16
     """
-    from rwkv_edge.errors import MissingDependencyError, UsageError
+    from rwkv_edge.errors import UsageError
 
     wanted = _precision(precision, fp16, int8)
     sizes = _batch(batch)
@@ -85,36 +90,52 @@ def build(
     if no_plugin and plugin is not None:
         raise UsageError("--plugin and --no-plugin exclude each other")
 
-    if importlib.util.find_spec("onnx") is None:
-        raise MissingDependencyError("onnx", "tensorrt", "building an engine")
+    require_onnx()
 
     from rwkv_edge.cli.engine import Request, choose_backend, find_onnx, make_engine
     from rwkv_edge.files import check_writable
     from rwkv_edge.runtime.build import Target
     from rwkv_edge.runtime.machine import find_gpu
+    from rwkv_edge.runtime.manifest import manifest_path
 
     gpu = find_gpu()
-    source = find_onnx(onnx, weights, variant, imgsz)
+    source = find_onnx(onnx, weights, variant, imgsz, folded=not no_fold)
     engine = output or Path(f"{source.stem}-{wanted}.engine")
     check_writable(engine.parent)
-    make_engine(
-        Request(
-            source=source,
-            engine=engine,
-            precision=wanted,
-            batch=sizes,
-            backend=choose_backend(backend, compute_capability, gpu),
-            gpu=gpu,
-            target=Target(
-                compute_capability, workspace * _MIB if workspace else None, timing_cache
-            ),
-            calib=calib,
-            max_dice_drop=max_dice_drop,
-            plugin=None if no_plugin else plugin,
-            use_plugin=not no_plugin,
-            command=_command(context),
-        )
+    request = Request(
+        source=source,
+        engine=engine,
+        precision=wanted,
+        batch=sizes,
+        backend=choose_backend(backend, compute_capability, gpu),
+        gpu=gpu,
+        target=Target(compute_capability, workspace * _MIB if workspace else None, timing_cache),
+        calib=calib,
+        max_dice_drop=max_dice_drop,
+        plugin=None if no_plugin else plugin,
+        use_plugin=not no_plugin,
+        command=_command(context),
     )
+    make_engine(request)
+    size = engine.stat().st_size / 1e6
+    print(f"wrote {engine} ({size:.1f} MB) and {manifest_path(engine).name}")
+    if output is None and request.runs_here:
+        _keep(request)
+
+
+def _keep(request: Request) -> None:
+    """Put the engine into the cache, too, where it is found without being named."""
+    from rwkv_edge.cli.engine_cache import keep_engine
+    from rwkv_edge.errors import RwkvEdgeError
+
+    if request.gpu is None:
+        return
+    try:
+        keep_engine(request.engine, request.backend, request.gpu)
+    except RwkvEdgeError as error:  # the engine that was asked for is there
+        print(f"warning: not kept in the cache: {error}", file=sys.stderr)
+    else:
+        print("kept in the cache, too: run, eval and demo take it for this model from now on")
 
 
 def _precision(precision: str | None, fp16: bool, int8: bool) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
 from rwkv_edge.cli.console import progress_bar
-from rwkv_edge.cli.loading import cache_folder, export_to_cache, parse_imgsz
+from rwkv_edge.cli.engine_cache import code_cache
+from rwkv_edge.cli.engine_gate import calibration_images, gate_engine
+from rwkv_edge.cli.loading import export_to_cache, parse_imgsz
 from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
-from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image
-from rwkv_edge.data.synth import render_image
-from rwkv_edge.errors import BackendError, DataError, UsageError
+from rwkv_edge.errors import BackendError, UsageError
 from rwkv_edge.export.function import NAME
 from rwkv_edge.export.graph import (
     cast_input_first,
@@ -27,7 +28,7 @@ from rwkv_edge.export.graph import (
     without_function,
 )
 from rwkv_edge.files import atomic_path, file_sha256
-from rwkv_edge.preprocess import UInt8Array, to_input
+from rwkv_edge.preprocess import UInt8Array
 from rwkv_edge.runtime.backend import (
     TENSORRT,
     TENSORRT_RTX,
@@ -36,9 +37,10 @@ from rwkv_edge.runtime.backend import (
     load_backend,
     load_plugin,
 )
-from rwkv_edge.runtime.build import Batch, Target, build_engine
+from rwkv_edge.runtime.build import Batch, BuiltEngine, Target, build_engine
+from rwkv_edge.runtime.cuda import open_driver
 from rwkv_edge.runtime.machine import Gpu
-from rwkv_edge.runtime.manifest import Manifest, manifest_path, write_manifest
+from rwkv_edge.runtime.manifest import Manifest, write_manifest
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
 from rwkv_edge.runtime.plugin import (
     VERSION,
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
 
     from rwkv_edge.export.lower import Lowered
 
-_RENDERED_FRAMES, _MOST_IMAGES = 8, 128
+_GATED_MODEL = "the converted ONNX model, in ONNX Runtime; the engine itself was not run"
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,25 @@ class Request:
     target: Target
     calib: Path | None
     max_dice_drop: float
-    plugin: Path | None
-    """Folder of the compiled plugin; None: in the cache."""
-    use_plugin: bool
     command: tuple[str, ...]
+    plugin: Path | None = None
+    """Folder of the compiled plugin; None: in the cache."""
+    use_plugin: bool = True
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine has the GPU that the engine is for."""
+        ahead = self.target.compute_capability
+        return self.gpu is not None and ahead in (None, self.gpu.compute_capability)
 
 
 def find_onnx(
-    path: Path | None, weights: Path | None, variant: str | None, imgsz: str | None
+    path: Path | None,
+    weights: Path | None,
+    variant: str | None,
+    imgsz: str | None,
+    *,
+    folded: bool = True,
 ) -> Path:
     """Return the ONNX file to build from: given, shipped, or exported into the cache.
 
@@ -87,13 +100,15 @@ def find_onnx(
         UsageError: options that exclude each other.
     """
     if path is not None:
-        if weights is not None or imgsz is not None:
-            raise UsageError("--onnx excludes --weights and --imgsz: the file has both in it")
+        if weights is not None or imgsz is not None or not folded:
+            raise UsageError(
+                "--onnx excludes --weights, --imgsz and --no-fold: the file has them in it"
+            )
         return path
     size = parse_imgsz(imgsz) if imgsz else None
-    if weights is None and size in (None, (DEFAULT_IMGSZ, DEFAULT_IMGSZ)):
+    if folded and weights is None and size in (None, (DEFAULT_IMGSZ, DEFAULT_IMGSZ)):
         return shipped_onnx(variant or DEFAULT_VARIANT)
-    return export_to_cache(weights, variant, size)
+    return export_to_cache(weights, variant, size, folded=folded)
 
 
 def choose_backend(wanted: str, compute_capability: str | None, gpu: Gpu | None) -> Backend:
@@ -125,15 +140,22 @@ def choose_backend(wanted: str, compute_capability: str | None, gpu: Gpu | None)
 
 
 def make_engine(request: Request) -> None:
-    """Lower the precision through the gate, build, and write engine and manifest, or nothing.
+    """Lower the precision, build, and write engine and manifest, or nothing.
+
+    The gate judges the model of lower precision in ONNX Runtime, and the engine where it can run.
 
     Raises:
         ExportError: the gate refuses.
-        BackendError: the ONNX file, the plugin or TensorRT.
+        BackendError: the ONNX file, the plugin, TensorRT or CUDA.
     """
     exported = read_onnx(request.source)
+    if request.runs_here:
+        open_driver()  # what the gate will need is missed before the build, not after
     model = cast_input_first(exported)
-    lowered = None if request.precision == "fp32" else _lower(model, request)
+    images: list[UInt8Array] = []
+    if request.runs_here or request.precision != "fp32":
+        images = calibration_images(request.calib, input_shape(model)[1:3])
+    lowered = None if request.precision == "fp32" else _lower(model, request, images)
     plugin = None
     if request.use_plugin and any(node.op_type == NAME for node in model.graph.node):
         plugin = _find_plugin(request)
@@ -145,25 +167,31 @@ def make_engine(request: Request) -> None:
         built = build_engine(
             request.backend, final.SerializeToString(), request.batch, request.target, advance
         )
-    with atomic_path(request.engine) as temporary:
-        temporary.write_bytes(built.plan)
-        manifest = _describe(
-            request, exported, file_sha256(temporary), plugin, lowered, built.layers
-        )
-        write_manifest(request.engine, manifest)
-    size = len(built.plan) / 1e6
-    print(f"wrote {request.engine} ({size:.1f} MB) and {manifest_path(request.engine).name}")
+    manifest = _describe(request, exported, built, plugin, lowered)
     if plugin is not None:
         print(f"bi-WKV: {len(built.plugin_layers)} plugin layers")
     else:
         print("bi-WKV: TensorRT's own layers")
+    if request.runs_here:
+        gate = gate_engine(built.plan, manifest, plugin, images, request.max_dice_drop)
+        manifest = replace(manifest, gate=gate)
+    elif lowered is None:
+        print(f"gate: none, for float32 it needs the engine, and there is {_why_not(request)}")
+    with atomic_path(request.engine) as temporary:
+        temporary.write_bytes(built.plan)
+    write_manifest(request.engine, manifest)
 
 
-def _lower(model: ModelProto, request: Request) -> Lowered:
+def _why_not(request: Request) -> str:
+    """Say why the engine cannot run on this machine."""
+    if request.gpu is None:
+        return "no GPU here"
+    return f"no GPU of compute capability {request.target.compute_capability} here"
+
+
+def _lower(model: ModelProto, request: Request, images: list[UInt8Array]) -> Lowered:
     from rwkv_edge.export.lower import Lowering
 
-    size = input_shape(model)[1:3]
-    images = _calibration_images(request.calib, size)
     with tempfile.TemporaryDirectory(prefix="rwkv-edge-") as folder:
         path = Path(folder) / "model.onnx"
 
@@ -173,36 +201,14 @@ def _lower(model: ModelProto, request: Request) -> Lowered:
 
         lowering = Lowering(model, images, open_network, request.max_dice_drop, progress_bar)
         lowered = lowering(request.precision)
-    gate = lowered.gate
+    where = "" if request.runs_here else f", {_why_not(request)}"
     print(
-        f"gate: passed in ONNX Runtime; Dice {gate.dice:.4f} with float32 on {gate.images} images "
-        f"(worst {gate.worst_dice:.4f}, allowed drop {request.max_dice_drop:g}), "
-        f"{gate.disagreement:.3%} of pixels differ, largest error {gate.max_error:.4f} in "
-        f"probability, {gate.non_finite} values not finite"
+        f"gate: passed in ONNX Runtime{where}; {lowered.gate}, "
+        f"allowed drop {request.max_dice_drop:g}"
     )
     if lowered.unquantised_layers:
         print(f"left in float16, by measurement: {', '.join(lowered.unquantised_layers)}")
     return lowered
-
-
-def _calibration_images(folder: Path | None, size: tuple[int, int]) -> list[UInt8Array]:
-    """Return images as the network sees them, at most 128, evenly spaced over a folder's names.
-
-    Raises:
-        DataError: no images there, or one that cannot be read.
-    """
-    if folder is None:
-        _say(f"no --calib: the gate compares on {_RENDERED_FRAMES} rendered frames")
-        return [render_image(seed, size).image for seed in range(_RENDERED_FRAMES)]
-    inside = folder / "images" if (folder / "images").is_dir() else folder
-    if not inside.is_dir():
-        raise DataError(f"--calib {folder}: no such folder")
-    paths = sorted(p for p in inside.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise DataError(f"--calib {folder}: no images in it")
-    count = min(len(paths), _MOST_IMAGES)
-    chosen = [paths[index * len(paths) // count] for index in range(count)]
-    return [to_input(read_image(path), size)[0][0] for path in chosen]
 
 
 def _find_plugin(request: Request) -> Plugin:
@@ -215,7 +221,7 @@ def _find_plugin(request: Request) -> Plugin:
                 f"rwkv-edge plugin build --output {request.plugin}"
             )
         return plugin
-    folder = default_folder(cache_folder())
+    folder = default_folder(code_cache())
     plugin = find_plugin(folder)
     architecture = (request.target.compute_capability or "").replace(".", "") or (
         request.gpu.architecture if request.gpu else ""
@@ -229,7 +235,7 @@ def _find_plugin(request: Request) -> Plugin:
         )
     architectures = sorted({architecture, *(plugin.architectures if plugin else ())}, key=int)
     _say(f"compiling the plugin for {', '.join(architectures)} into {folder}, once")
-    headers = cache_folder() / "tensorrt-headers"
+    headers = code_cache() / "tensorrt-headers"
     return build_plugin(folder, architectures, headers if headers.is_dir() else None)
 
 
@@ -242,10 +248,9 @@ def _set_batch(model: ModelProto, batch: Batch) -> ModelProto:
 def _describe(
     request: Request,
     exported: ModelProto,
-    engine_sha256: str,
+    built: BuiltEngine,
     plugin: Plugin | None,
     lowered: Lowered | None,
-    layers: dict[str, int],
 ) -> Manifest:
     told, gpu = properties(exported), request.gpu
     ahead = request.target.compute_capability
@@ -253,7 +258,7 @@ def _describe(
     rest = input_shape(exported)[1:]
     sizes = (request.batch.minimum, request.batch.optimum, request.batch.maximum)
     return Manifest(
-        engine_sha256=engine_sha256,
+        engine_sha256=hashlib.sha256(built.plan).hexdigest(),
         backend=request.backend.name,
         backend_version=request.backend.version,
         compute_capability=on_gpu.compute_capability if on_gpu else ahead,
@@ -270,8 +275,8 @@ def _describe(
         precision=request.precision,
         unquantised_layers=lowered.unquantised_layers if lowered else (),
         shapes={"image": tuple((size, *rest) for size in sizes)},
-        layers=layers,
-        gate=asdict(lowered.gate) if lowered else None,
+        layers=built.layers,
+        gate={"ran": _GATED_MODEL, **asdict(lowered.gate)} if lowered else None,
         command=request.command,
     )
 

@@ -18,14 +18,15 @@ from rwkv_edge.weights import shipped_checkpoint, shipped_onnx
 if TYPE_CHECKING:
     from rwkv_edge.runtime import Runner
 
-BACKENDS = ("auto", "onnxruntime", "torch")
+ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
+BACKENDS = ("auto", "onnxruntime", "torch", *ENGINE_BACKENDS)
 
 WeightsOption = Annotated[
     Path | None,
     typer.Option(help="Checkpoint (.safetensors or upstream .pth). Default: the shipped Tiny."),
 ]
 ModelOption = Annotated[
-    Path | None, typer.Option(help="Exported model (.onnx) instead of a checkpoint.")
+    Path | None, typer.Option(help="Exported model (.onnx or .engine) instead of a checkpoint.")
 ]
 VariantOption = Annotated[
     str | None,
@@ -33,7 +34,9 @@ VariantOption = Annotated[
         help="Which shipped weights, or what an upstream file holds: tiny, small, base, unet."
     ),
 ]
-BackendOption = Annotated[str, typer.Option(help="auto, onnxruntime or torch.")]
+BackendOption = Annotated[
+    str, typer.Option(help="auto, onnxruntime, torch, tensorrt or tensorrt-rtx.")
+]
 ImgszOption = Annotated[
     str | None,
     typer.Option(
@@ -52,7 +55,9 @@ def open_runner(
     """Load a model on a runtime.
 
     An exported model runs as it is. A checkpoint runs in Torch, or is first exported into the
-    cache. Without either, the shipped Tiny runs.
+    cache. Without either, the shipped Tiny runs. 'tensorrt' and 'tensorrt-rtx' build an engine
+    unless the cache has one; 'auto' takes one that is given or in the cache, else ONNX Runtime,
+    and says so on standard error.
 
     Raises:
         UsageError: options that exclude each other.
@@ -60,7 +65,7 @@ def open_runner(
     """
     if backend not in BACKENDS:
         raise UsageError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}")
-    if weights is not None and weights.suffix == ".onnx":
+    if weights is not None and weights.suffix in (".onnx", ".engine"):
         if model is not None:
             raise UsageError("give one model: --weights and --model name two")
         weights, model = None, weights
@@ -70,8 +75,8 @@ def open_runner(
     if backend == "torch":
         return _open_torch(weights, variant, size)
     if weights is None and size in (None, (DEFAULT_IMGSZ, DEFAULT_IMGSZ)):
-        return _open_onnx(shipped_onnx(variant or DEFAULT_VARIANT))
-    return _open_onnx(export_to_cache(weights, variant, size))
+        return _open_source(shipped_onnx(variant or DEFAULT_VARIANT), backend)
+    return _open_source(export_to_cache(weights, variant, size), backend)
 
 
 def _open_exported(
@@ -81,10 +86,43 @@ def _open_exported(
         raise UsageError("give one model: --weights and --model exclude each other")
     if backend == "torch":
         raise UsageError("--backend torch runs a checkpoint (--weights), not an exported model")
-    runner = _open_onnx(model)
+    is_engine = model.suffix == ".engine"
+    runner = _open_given_engine(model, backend) if is_engine else _open_source(model, backend)
     if size is not None and size != runner.info.input_size:
         height, width = runner.info.input_size
-        raise UsageError(f"--imgsz: {model} was exported for {height}x{width}; export it again")
+        runner.close()
+        again = "build" if is_engine else "export"
+        raise UsageError(f"--imgsz: {model} was made for {height}x{width}; {again} it again")
+    return runner
+
+
+def _open_given_engine(engine: Path, backend: str) -> Runner:
+    if backend not in ("auto", *ENGINE_BACKENDS):
+        raise UsageError(f"--backend {backend} does not run engines; give an .onnx file instead")
+    from rwkv_edge.cli.engine_cache import open_engine
+
+    if backend != "auto":
+        return open_engine(engine, backend)
+    return _announced(open_engine(engine), "the engine that was given")
+
+
+def _open_source(source: Path, backend: str) -> Runner:
+    """Run an ONNX file, or the engine that was built from it."""
+    if backend == "onnxruntime":
+        return _open_onnx(source)
+    if not source.is_file():
+        raise BackendError(f"{source}: no such file")
+    from rwkv_edge.cli.engine_cache import build_or_find, open_engine, search_engine
+
+    if backend in ENGINE_BACKENDS:
+        return open_engine(build_or_find(source, backend), backend)
+    engine, why = search_engine(source)
+    return _announced(_open_onnx(source) if engine is None else open_engine(engine), why)
+
+
+def _announced(runner: Runner, why: str) -> Runner:
+    """Say what `--backend auto` chose: nobody should have to guess why it is slow."""
+    print(f"backend: {runner.backend} ({why})", file=sys.stderr)
     return runner
 
 
@@ -104,7 +142,7 @@ def _open_torch(weights: Path | None, variant: str | None, size: tuple[int, int]
 
 
 def export_to_cache(
-    weights: Path | None, variant: str | None, size: tuple[int, int] | None
+    weights: Path | None, variant: str | None, size: tuple[int, int] | None, *, folded: bool = True
 ) -> Path:
     """Export a checkpoint once; the next run with the same weights and size finds the file."""
     require_torch("running a checkpoint, or another image size,")
@@ -116,10 +154,14 @@ def export_to_cache(
     network, info = load_model(path, variant)
     height, width = size or info.imgsz
     sha256 = file_sha256(path)
-    cache = cache_folder() / f"{info.variant}-{height}x{width}-{sha256[:16]}-{__version__}.onnx"
+    form = "folded" if folded else "plain"
+    label = f"{info.variant}-{height}x{width}-{form}-{sha256[:16]}-{__version__}"
+    cache = cache_folder() / f"{label}.onnx"
     if not cache.is_file():
         print(f"exporting {path.name} at {height}x{width} to {cache}", file=sys.stderr)
-        export_onnx(network, info, cache, imgsz=(height, width), weights_sha256=sha256)
+        export_onnx(
+            network, info, cache, imgsz=(height, width), folded=folded, weights_sha256=sha256
+        )
     return cache
 
 
@@ -131,6 +173,11 @@ def require_torch(purpose: str) -> None:
 def require_training() -> None:
     """Raise MissingDependencyError if what training needs is not installed."""
     _require(("torch", "safetensors", "kornia", "matplotlib"), "train", "training")
+
+
+def require_onnx() -> None:
+    """Raise MissingDependencyError if what building an engine needs is not installed."""
+    _require(("onnx",), "tensorrt", "building an engine")
 
 
 def _require(packages: tuple[str, ...], extra: str, purpose: str) -> None:

@@ -45,6 +45,26 @@ class GateResult:
         """Judge; a comparison without a single foreground pixel proves nothing and fails."""
         return self.reference_pixels > 0 and self.dice_drop <= max_dice_drop
 
+    def refusal(self, what: str, max_dice_drop: float) -> str:
+        """Say why `what` does not pass, up to the advice."""
+        if not self.reference_pixels:
+            return (
+                f"float32 finds nothing in these {self.images} images, so they say nothing about "
+                f"{what}; give --calib a folder of images in which there is something to find"
+            )
+        values = f", with {self.non_finite} values not finite" if self.non_finite else ""
+        return (
+            f"{what} loses {self.dice_drop:.4f} of Dice against float32 on {self.images} images, "
+            f"{max_dice_drop:g} is allowed{values}"
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"Dice {self.dice:.4f} with float32 on {self.images} images (worst "
+            f"{self.worst_dice:.4f}), {self.disagreement:.3%} of pixels differ, largest error "
+            f"{self.max_error:.4f} in probability, {self.non_finite} values not finite"
+        )
+
 
 def predict(network: Network, images: Sequence[UInt8Array]) -> Iterable[FloatArray]:
     """Yield the probabilities (classes, H, W) of each image (H, W, 3), one after the other."""

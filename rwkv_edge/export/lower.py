@@ -131,17 +131,12 @@ class Lowering:
         ranking: dict[str, float],
         left_out: int = 0,
     ) -> ExportError:
-        if not result.reference_pixels:
-            return ExportError(
-                f"float32 finds nothing in these {result.images} images, so they say nothing about "
-                f"{precision}; give --calib a folder of images in which there is something to find"
-            )
         worst = [f"{name} {drop:.4f}" for name, drop in ranking.items() if drop > 0][:SHOWN_LAYERS]
         without = f" even without its {left_out} worst layers" if left_out else ""
-        values = f", with {result.non_finite} values not finite" if result.non_finite else ""
+        reason = result.refusal(f"{precision}{without}", self._max_drop)
+        if not result.reference_pixels:
+            return ExportError(reason)
         return ExportError(
-            f"{precision}{without} loses {result.dice_drop:.4f} of Dice against float32 on "
-            f"{result.images} images, {self._max_drop:g} is allowed{values}; the layers that hurt "
-            f"most: {', '.join(worst) or 'none alone'}; take a higher --precision, or allow a "
-            "larger --max-dice-drop"
+            f"{reason}; the layers that hurt most: {', '.join(worst) or 'none alone'}; take a "
+            "higher --precision, or allow a larger --max-dice-drop"
         )

@@ -1,4 +1,4 @@
-"""Running an exported model: ONNX Runtime, and Torch for comparison. Never imports Torch itself.
+"""Running an exported model: ONNX Runtime, TensorRT, and Torch to compare. Never imports Torch.
 
 `Runner` brings NumPy and OpenCV, so it is imported when it is asked for: what is told about GPU,
 plugin and engines is told without them.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import importlib.util
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rwkv_edge.errors import BackendError
+from rwkv_edge.files import file_sha256
 from rwkv_edge.runtime.plugin import NAME, NAMESPACE, VERSION
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt-rtx"
 _MODULES = {TENSORRT: "tensorrt", TENSORRT_RTX: "tensorrt_rtx"}
 
 _links: list[tempfile.TemporaryDirectory[str]] = []
+_loaded: dict[str, str] = {}
+"""By backend: the hash of the plugin's library, which cannot be unloaded."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,46 @@ def is_installed(name: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
+def make_logger(backend: Backend) -> Any:
+    """Return a logger that keeps errors for the message instead of printing, with none in it.
+
+    It is the same one each time: TensorRT keeps the first that a process gives it.
+    """
+    logger = _logger(backend.module)
+    logger.errors.clear()
+    return logger
+
+
+@functools.cache
+def _logger(module: ModuleType) -> Any:
+    class Logger(module.ILogger):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= module.ILogger.Severity.ERROR:
+                self.errors.append(" ".join(message.split()))
+
+    return Logger()
+
+
 def load_plugin(backend: Backend, library: Path) -> None:
     """Register the plugin of a library with TensorRT.
 
     Raises:
-        BackendError: it cannot be loaded, or holds another plugin or version.
+        BackendError: it cannot be loaded, holds another plugin or version, or another build of it
+            was loaded before.
     """
     registry: trt.IPluginRegistry = backend.module.get_plugin_registry()
+    sha256 = file_sha256(library)
     if registry.get_creator(NAME, VERSION, NAMESPACE) is not None:
-        return
+        if _loaded.get(backend.name, sha256) == sha256:
+            return
+        raise BackendError(
+            f"{library}: this process has loaded another build of the plugin, and {backend.name} "
+            "cannot unload it; start the program again"
+        )
     try:
         handle = registry.load_library(str(library))
     except (RuntimeError, OSError) as error:
@@ -75,6 +110,7 @@ def load_plugin(backend: Backend, library: Path) -> None:
             f"{library}: {backend.name} {backend.version} finds no {NAME} version {VERSION} in it; "
             "rwkv-edge plugin build makes it anew"
         )
+    _loaded[backend.name] = sha256
 
 
 def _link_rtx_libraries() -> None:

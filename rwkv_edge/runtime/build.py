@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rwkv_edge.errors import BackendError, UsageError
 from rwkv_edge.files import atomic_path
-from rwkv_edge.runtime.backend import TENSORRT, TENSORRT_RTX, Backend
+from rwkv_edge.runtime.backend import TENSORRT, TENSORRT_RTX, Backend, make_logger
 from rwkv_edge.runtime.machine import find_gpu
 from rwkv_edge.runtime.plugin import NAME
 
@@ -84,7 +84,7 @@ def build_engine(
         UsageError: a compute capability or an option that the backend does not have.
         BackendError: the parser or the builder refuses; the message names the layer.
     """
-    logger = _make_logger(backend)
+    logger = make_logger(backend)
     trt_ = backend.module
     try:
         builder: trt.Builder = trt_.Builder(logger)
@@ -168,21 +168,6 @@ def _use_timing_cache(config: trt.IBuilderConfig, path: Path) -> trt.ITimingCach
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
-
-
-def _make_logger(backend: Backend) -> Any:
-    """Return a logger that keeps errors for the message instead of printing."""
-
-    class Logger(backend.module.ILogger):  # type: ignore[name-defined, misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= backend.module.ILogger.Severity.ERROR:
-                self.errors.append(" ".join(message.split()))
-
-    return Logger()
 
 
 def _make_monitor(backend: Backend, advance: Callable[[], None]) -> Any:

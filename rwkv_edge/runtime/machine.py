@@ -11,7 +11,7 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MIN
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first CUDA GPU, and the driver below it."""
+    """A CUDA GPU, and the driver below it."""
 
     name: str
     compute_capability: str
@@ -27,14 +27,14 @@ class Gpu:
         return self.compute_capability.replace(".", "")
 
 
-def find_gpu() -> Gpu | None:
-    """Return the first CUDA GPU; None without one, or without a working driver."""
+def find_gpu(index: int = 0) -> Gpu | None:
+    """Return a CUDA GPU, the first by default; None without it, or without a working driver."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return None
     device, number = ctypes.c_int(), ctypes.c_int()
-    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
+    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), index):
         return None
     name = ctypes.create_string_buffer(128)
     cuda.cuDeviceGetName(name, len(name), device)

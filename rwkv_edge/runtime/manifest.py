@@ -62,7 +62,7 @@ class Manifest:
     layers: Mapping[str, int]
     """Layers of the network by TensorRT's type."""
     gate: Mapping[str, Any] | None
-    """The comparison with float32; None for float32."""
+    """The comparison with float32, and under 'ran' what was compared; None where nothing was."""
     command: tuple[str, ...]
     """The words that build the engine again."""
     preprocessing: str = PREPROCESSING
@@ -95,8 +95,11 @@ def read_manifest(engine: Path) -> Manifest:
     """Read the manifest beside `engine`.
 
     Raises:
-        BackendError: missing, of another version of rwkv-edge, damaged or edited.
+        BackendError: engine or manifest missing; of another version of rwkv-edge, damaged or
+            edited.
     """
+    if not engine.is_file():
+        raise BackendError(f"{engine}: no such file; rwkv-edge build makes engines")
     path = manifest_path(engine)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -133,8 +136,6 @@ def verify(engine: Path, here: Environment) -> Manifest:
     Raises:
         BackendError: with what differs and the command that builds the engine again.
     """
-    if not engine.is_file():
-        raise BackendError(f"{engine}: no such file; rwkv-edge build makes engines")
     manifest = read_manifest(engine)
     problem = _changed(engine, manifest) or _foreign(manifest, here)
     if problem:

@@ -22,6 +22,7 @@ from rwkv_edge.export.precision import to_16_bits
 from rwkv_edge.models import CheckpointInfo, create_model
 from rwkv_edge.runtime import backend as backends
 from rwkv_edge.runtime import build as building
+from rwkv_edge.runtime import tensorrt as running
 from rwkv_edge.runtime.backend import TENSORRT, Backend, is_installed, load_backend, load_plugin
 from rwkv_edge.runtime.build import Batch, BuiltEngine, Target, build_engine
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
@@ -206,7 +207,8 @@ def test_names_and_signatures_are_tensorrts(
     probe.write_text("import tensorrt as trt\nb: trt.Builder\nb.create_netwrok(1)\n")
     monkeypatch.setenv("MYPYPATH", str(stubs))
     options = ["--follow-imports", "silent", "--cache-dir", str(tmp_path / "cache")]
-    output, _, _ = mypy.run([*options, building.__file__, backends.__file__, str(probe)])
+    sources = [module.__file__ for module in (building, backends, running)]
+    output, _, _ = mypy.run([*options, *sources, str(probe)])
     lines = [line for line in output.splitlines() if "/stubs/" not in line]
     assert any('"Builder" has no attribute "create_netwrok"' in line for line in lines)
     assert [line for line in lines if "probe.py" not in line and ": error:" in line] == []
