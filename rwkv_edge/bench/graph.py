@@ -41,8 +41,8 @@ _MOVES = frozenset({"Gather", "Pad", "Slice", "Transpose"})
 """Copies, which a good runtime folds into the reads of whoever comes next."""
 _REARRANGING = frozenset({"Concat", "Expand", "Gather", "Pad", "Slice", "Split"})
 """Behind these an element-wise node works on other elements than the group before them."""
-_NAMED = 4
-"""Operators of a group that its name tells."""
+_NAMED = 3
+"""Operators of a group that are listed."""
 _ELEMENTWISE_COST = {"LayerNormalization": 8, "Softmax": 4 + _SLOW_OPERATIONS, "Resize": 7}
 
 
@@ -82,11 +82,10 @@ class Group:
         return sum(n.operations for n in self.nodes if n.on_matrix_units == on_matrix_units)
 
     @property
-    def name(self) -> str:
-        """Operators of the group and the name of its first node."""
-        operators = "+".join(node.op for node in self.nodes[:_NAMED])
+    def operators(self) -> str:
+        """The first operators, and how many more there are."""
         more = f"+{len(self.nodes) - _NAMED}" if len(self.nodes) > _NAMED else ""
-        return f"{operators}{more} {self.nodes[0].name}"
+        return "+".join(node.op for node in self.nodes[:_NAMED]) + more
 
 
 def read_nodes(model: ModelProto, batch: int = 1) -> list[Node]:

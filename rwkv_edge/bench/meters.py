@@ -46,6 +46,19 @@ def find_meter(root: Path = Path("/")) -> Found:
     return Found(RaplMeter(root))
 
 
+def clocks_locked(meter: Meter | None, root: Path = Path("/")) -> bool | None:
+    """Tell whether clocks are held: the meter's word, else the processor's; None: unknown."""
+    if meter is not None and meter.clocks_locked is not None:
+        return meter.clocks_locked
+    held = [
+        (read_number(cpu / "scaling_min_freq"), read_number(cpu / "scaling_max_freq"))
+        for cpu in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq")
+    ]
+    if not held or any(None in pair for pair in held):
+        return None
+    return all(low == high for low, high in held)
+
+
 class NvmlMeter(Meter):
     """The first NVIDIA card through nvidia-ml-py."""
 

@@ -60,6 +60,8 @@ class Cost:
     """One group of the best grouping."""
 
     name: str
+    """Of the first node."""
+    operators: str
     kind: str
     bytes: float
     operations: float
@@ -111,7 +113,8 @@ def estimate(
         memory, arithmetic = _seconds(group, rates, Shares(), precision)
         costs.append(
             Cost(
-                group.name,
+                group.nodes[0].name,
+                group.operators,
                 group.kind,
                 sum(_transfers(group, precision)),
                 sum(node.operations for node in group.nodes),

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from rwkv_edge import __version__
+from rwkv_edge.cli.benchmark import benchmark
 from rwkv_edge.cli.build import build
 from rwkv_edge.cli.demo import demo
+from rwkv_edge.cli.estimate import estimate
 from rwkv_edge.cli.eval import evaluate
 from rwkv_edge.cli.export import export
 from rwkv_edge.cli.plugin import plugin
@@ -33,6 +35,8 @@ COMMANDS = {
     "train": train,
     "export": export,
     "build": build,
+    "benchmark": benchmark,
+    "estimate": estimate,
     "synth": synth,
     "split": split,
 }
