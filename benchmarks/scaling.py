@@ -4,25 +4,28 @@
 
 One picture of SIDE pixels has (SIDE / 8)^2 tokens at the resolution of RWKV-UNet's third stage.
 Both are Torch on the CPU, float32, of the same width; attention is Torch's fused
-scaled_dot_product_attention over heads of 32 channels. Memory is the peak of the process above
-what the inputs take, each measured in a process of its own. Before anything is timed, bi-WKV is
-compared with its float64 reference and attention with the softmax written out.
+scaled_dot_product_attention over heads of 32 channels. That one never holds the whole matrix of
+scores, so its memory is linear too, and less than that of our op in plain Torch. Memory is the peak
+of the process above what the inputs take, each measured in a process of its own. Before anything is
+timed, bi-WKV is compared with its float64 reference and attention with the softmax written out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
-import resource
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rwkv_edge.bench.memory import peak_bytes, reset_peak, resident_bytes
 from rwkv_edge.bench.timing import alternate, describe_machine, summarise
 from rwkv_edge.ops import bi_wkv, bi_wkv_ref
 
@@ -30,6 +33,7 @@ STRIDE, HEAD = 8, 32
 SIDES, BATCHES = (128, 256, 384, 512, 768, 1024), (1, 2, 4, 8)
 BATCH_SIDE = 256
 TOLERANCE = 1e-4
+Row = dict[str, Any]
 FORMS = ("bi-WKV", "softmax attention")
 
 
@@ -74,10 +78,10 @@ def peak_mib(form: str, batch: int, tokens: int, channels: int, result: object) 
     with torch.inference_mode():
         call_of(form, 1, 16, channels)()  # what Torch sets up once does not count
         call = call_of(form, batch, tokens, channels)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        call()
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    result.put(grown / 1024)  # type: ignore[attr-defined]
+        reset_peak()
+        before, _, peak = resident_bytes(), call(), peak_bytes()
+    grown = None if before is None or peak is None else (peak - before) / (1 << 20)
+    result.put(grown)  # type: ignore[attr-defined]
 
 
 def memory_of(form: str, batch: int, tokens: int, channels: int) -> float:
@@ -85,17 +89,19 @@ def memory_of(form: str, batch: int, tokens: int, channels: int) -> float:
     queue = context.Queue()
     process = context.Process(target=peak_mib, args=(form, batch, tokens, channels, queue))
     process.start()
-    found: float = queue.get(timeout=300)
+    found: float | None = queue.get(timeout=300)
     process.join()
+    if found is None:
+        sys.exit("error: this system does not tell the memory of a process")
     return found
 
 
 @torch.inference_mode()
-def measure(batch: int, side: int, channels: int, rounds: int) -> list[dict[str, object]]:
+def measure(batch: int, side: int, channels: int, rounds: int) -> list[Row]:
     tokens = (side // STRIDE) ** 2
     calls = {form: call_of(form, batch, tokens, channels) for form in FORMS}
     times = summarise(alternate(calls, rounds, warm_up=1))
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for form in FORMS:
         memory = memory_of(form, batch, tokens, channels)
         rows.append({"form": form, "side": side, "batch": batch, "tokens": tokens, "mib": memory})
@@ -108,15 +114,13 @@ def measure(batch: int, side: int, channels: int, rounds: int) -> list[dict[str,
     return rows
 
 
-def growth(rows: list[dict[str, object]], form: str) -> float:
+def growth(rows: list[Row], form: str) -> float:
     """The exponent of latency over tokens, between the last two sizes."""
     a, b = [row for row in rows if row["form"] == form][-2:]
-    from math import log
-
-    return log(b["p50_ms"] / a["p50_ms"]) / log(b["tokens"] / a["tokens"])  # type: ignore[operator]
+    return math.log(b["p50_ms"] / a["p50_ms"]) / math.log(b["tokens"] / a["tokens"])
 
 
-def draw(path: Path, by_size: list[dict[str, object]], by_batch: list[dict[str, object]]) -> None:
+def draw(path: Path, by_size: list[Row], by_batch: list[Row]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12.5, 4), layout="constrained")
@@ -135,13 +139,21 @@ def draw(path: Path, by_size: list[dict[str, object]], by_batch: list[dict[str, 
             "o-",
             color=colour,
         )
-    first = by_size[0]
     ticks = [row["tokens"] for row in by_size if row["form"] == FORMS[0]]
-    for power, words in ((1, "linear"), (2, "quadratic")):
-        line = [first["p50_ms"] * (t / first["tokens"]) ** power for t in ticks]  # type: ignore
-        time_axes.plot(ticks, line, ":", color="0.6", linewidth=1)
-        time_axes.annotate(words, (ticks[-1], line[-1]), fontsize=8, color="0.5", ha="right")
     sides = [row["side"] for row in by_size if row["form"] == FORMS[0]]
+    for form, power, words in zip(FORMS, (1, 2), ("linear", "quadratic"), strict=True):
+        end = [row["p50_ms"] for row in by_size if row["form"] == form][-1]
+        line = [end * (count / ticks[-1]) ** power for count in ticks]
+        time_axes.plot(ticks, line, ":", color="0.5", linewidth=1.2, zorder=0)
+        half = len(ticks) // 2
+        time_axes.annotate(
+            words,
+            (ticks[half], line[half]),
+            xytext=(8, -10),
+            textcoords="offset points",
+            fontsize=8,
+            color="0.4",
+        )
     for axes in (time_axes, memory_axes):
         axes.set(xscale="log", yscale="log", xlabel="side of the picture in pixels")
         axes.set_xticks(ticks, [str(side) for side in sides])
@@ -149,7 +161,7 @@ def draw(path: Path, by_size: list[dict[str, object]], by_batch: list[dict[str, 
     time_axes.set(title="latency, ms (median, p10 to p90)")
     memory_axes.set(title="memory of a call, MiB")
     batch_axes.set(title=f"latency over the batch, {by_batch[0]['side']} px, ms", xlabel="batch")
-    batch_axes.set(ylim=(0, None))
+    batch_axes.set(ylim=(0, None), xticks=sorted({row["batch"] for row in by_batch}))
     time_axes.legend(frameon=False)
     for axes in (time_axes, memory_axes, batch_axes):
         axes.grid(alpha=0.3)

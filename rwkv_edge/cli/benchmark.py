@@ -182,7 +182,8 @@ def _words(candidate: dict[str, Any], batch: int) -> str:
     words = f"  {candidate['frames']} frames, {candidate['fps']:.1f} a second"
     if batch > 1:
         words += f" ({batch} in a call)"
-    words += f"; memory {candidate['loaded_mib']:.0f} MiB"
+    if candidate["loaded_mib"] is not None:
+        words += f"; memory {candidate['loaded_mib']:.0f} MiB"
     if power["joules_per_frame"] is None:
         return f"{words}; joules a frame: not measured ({power['reason']})"
     return f"{words}; {power['joules_per_frame']:.3f} J a frame at {power['watts']:.1f} W"

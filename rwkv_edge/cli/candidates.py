@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rwkv_edge import __version__
+from rwkv_edge.bench.memory import resident_bytes
 from rwkv_edge.cli.loading import (
     cache_folder,
     export_to_cache,
@@ -57,8 +57,8 @@ class Opened:
     runner: Runner
     weights: str | None
     """Hash of the checkpoint behind the model; None: not known."""
-    loaded_mib: float
-    """Growth of this process's memory by loading and the first call."""
+    loaded_mib: float | None
+    """Growth of this process's memory by loading and the first call; None: not known."""
 
 
 def untrained_checkpoint(variant: str) -> Path:
@@ -133,10 +133,11 @@ def open_choices(
     """
     opened: list[Opened] = []
     for choice in choices:
-        before = _resident_bytes()
+        before = resident_bytes()
         path = _with_batch(_exported(choice), batch)
         runner = stack.enter_context(_open(path, choice, threads))
         runner(np.zeros((batch, *runner.info.input_size, 3), np.uint8))
+        after = resident_bytes()
         height, width = runner.info.input_size
         label = f"{choice.label} {height}x{width}, {runner.backend.split(' on ')[0]}"
         taken = sum(other.label.split(" #")[0] == label for other in opened)
@@ -145,7 +146,7 @@ def open_choices(
                 f"{label} #{taken + 1}" if taken else label,
                 runner,
                 weights_of(choice.path),
-                (_resident_bytes() - before) / _MIB,
+                None if before is None or after is None else (after - before) / _MIB,
             )
         )
     return opened
@@ -265,11 +266,3 @@ def _agree(candidate: Opened, outputs: Sequence[FloatArray], expected: Sequence[
             "not timed"
         )
     return words
-
-
-def _resident_bytes() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

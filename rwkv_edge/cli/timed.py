@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rwkv_edge import __version__
+from rwkv_edge.bench.memory import peak_bytes
 from rwkv_edge.bench.meters import clocks_locked, find_meter
 from rwkv_edge.bench.power import Meter, Sampler, Usage
 from rwkv_edge.bench.report import FORMAT, describe_candidate
@@ -124,6 +124,7 @@ def run_benchmark(request: Request) -> dict[str, Any]:
                     "loaded_mib": entry.loaded_mib,
                 },
             )
+    peak = peak_bytes()
     machine = describe_machine("numpy", "onnxruntime")
     return {
         "benchmark_format": FORMAT,
@@ -135,7 +136,7 @@ def run_benchmark(request: Request) -> dict[str, Any]:
         "batch": request.batch,
         "threads": request.threads,
         "warm_up": request.warm_up,
-        "peak_host_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_host_mib": None if peak is None else peak / (1 << 20),
         "power_source": {
             "name": found.meter.name if found.meter else None,
             "measures": found.meter.measures if found.meter else None,
