@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from timing import alternate, describe_machine, print_table, ratio, summarise
 from torch import Tensor
 
+from rwkv_edge.bench.timing import alternate, describe_machine, print_table, ratio, summarise
 from rwkv_edge.ops import bi_wkv, bi_wkv_ref
 
 Form = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from timing import alternate, describe_machine, print_table, ratio, summarise
 
+from rwkv_edge.bench.timing import alternate, describe_machine, print_table, ratio, summarise
 from rwkv_edge.export import export_onnx
 from rwkv_edge.models import CheckpointInfo, create_model, load_model
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from rwkv_edge import __version__
+from rwkv_edge.cli.benchmark import benchmark
 from rwkv_edge.cli.build import build
 from rwkv_edge.cli.demo import demo
 from rwkv_edge.cli.doctor import doctor
+from rwkv_edge.cli.estimate import estimate
 from rwkv_edge.cli.eval import evaluate
 from rwkv_edge.cli.export import export
 from rwkv_edge.cli.plugin import plugin
@@ -35,6 +37,8 @@ COMMANDS = {
     "train": train,
     "export": export,
     "build": build,
+    "benchmark": benchmark,
+    "estimate": estimate,
     "synth": synth,
     "split": split,
 }

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rwkv_edge.runtime import Runner
     from rwkv_edge.video import Result, Source, Statistics
 
-_FPS = 15
-_SIZE = (480, 640)
 _TILES = 12
 _RESULTS = {
     "clip.mp4": "the rendered clip",
@@ -46,6 +44,7 @@ def demo(
     if seed < 0:
         raise UsageError(f"--seed {seed}: it must be 0 or more")
 
+    from rwkv_edge.cli.clip import FPS, write_rendered_clip
     from rwkv_edge.cli.loading import open_runner
     from rwkv_edge.cli.run import describe, print_summary
     from rwkv_edge.drawing import picture_grid
@@ -55,7 +54,7 @@ def demo(
     check_writable(output)
     with open_runner(backend=backend) as runner:  # before the rendering, which takes long
         make_folder(output)
-        truth = _render(output / "clip.mp4", seed, round(seconds * _FPS))
+        truth = write_rendered_clip(output / "clip.mp4", seed, round(seconds * FPS))
         statistics = Statistics()
         with open_source(str(output / "clip.mp4")) as source:
             dice, tiles = _segment(runner, source, output / "overlay.mp4", truth, statistics)
@@ -72,23 +71,6 @@ def demo(
     print(f"  rwkv-edge run --source {output / 'clip.mp4'} --save-masks --json -")
     print("  rwkv-edge run --source YOUR_VIDEO.mp4")
     print("  rwkv-edge run --source 0 --show    (a camera, in a window)")
-
-
-def _render(path: Path, seed: int, count: int) -> list[UInt8Array]:
-    """Write the clip and return the true masks, (h, w) uint8 of 0 and 255."""
-    from contextlib import closing
-
-    from rwkv_edge.cli.console import progress_bar
-    from rwkv_edge.data.synth import render_clip
-    from rwkv_edge.video.writer import VideoWriter
-
-    truth = []
-    with closing(VideoWriter(path, _FPS)) as writer, progress_bar("rendering", count) as advance:
-        for index, frame in enumerate(render_clip(seed, count, _SIZE, _FPS, polyps=1)):
-            writer.write(frame.image, index / _FPS)
-            truth.append(frame.mask)
-            advance()
-    return truth
 
 
 def _segment(

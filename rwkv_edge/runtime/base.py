@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -28,6 +29,9 @@ class Runner(ABC):
     info: ModelInfo
     backend: str
     """What really runs, in words: 'onnxruntime 1.32 on CPUExecutionProvider'."""
+    stage_ms: Mapping[str, float] = {}
+    """Milliseconds of 'host-to-device' and 'device-to-host' in the last call, where a runtime tells
+    them apart from the inference."""
 
     @abstractmethod
     def __call__(self, image: UInt8Array) -> FloatArray:

@@ -1,0 +1,1 @@
+"""Timing, power and a roofline estimate. Knows callables and graphs, never a runtime or Torch."""
