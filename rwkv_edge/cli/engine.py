@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from rwkv_edge.cache import cache_folder
 from rwkv_edge.cli.console import progress_bar
-from rwkv_edge.cli.loading import cache_folder, export_to_cache, parse_imgsz
+from rwkv_edge.cli.loading import export_to_cache, parse_imgsz
 from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
 from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image
 from rwkv_edge.data.synth import render_image

@@ -37,7 +37,7 @@ def build(
 
     Example: rwkv-edge plugin build --arch 87
     """
-    from rwkv_edge.cli.loading import cache_folder
+    from rwkv_edge.cache import cache_folder
     from rwkv_edge.errors import UsageError
     from rwkv_edge.runtime import plugin as plugins
     from rwkv_edge.runtime.machine import find_gpu
@@ -70,15 +70,16 @@ def info(
 
     Example: rwkv-edge plugin info
     """
-    from rwkv_edge.cli.loading import cache_folder
+    from rwkv_edge.cache import cache_folder
+    from rwkv_edge.compiler import find_tool, sources_folder
     from rwkv_edge.errors import BackendError
     from rwkv_edge.runtime import plugin as plugins
     from rwkv_edge.runtime.backend import TENSORRT, TENSORRT_RTX, is_installed, load_backend
     from rwkv_edge.runtime.backend import load_plugin as load
 
-    print(f"sources: {plugins.sources_folder()}")
+    print(f"sources: {sources_folder()}")
     for tool in ("nvcc", "cmake", "c++"):
-        print(f"{tool}: {plugins.find_tool(tool) or 'not found'}")
+        print(f"{tool}: {find_tool(tool) or 'not found'}")
     place = folder or plugins.default_folder(cache_folder())
     compiled = plugins.find_plugin(place)
     if compiled is None:
