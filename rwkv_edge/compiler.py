@@ -41,9 +41,11 @@ def sources_sha256(folder: Path | None = None) -> str:
 
 
 def find_tool(name: str) -> str | None:
-    """Return the path of a build tool: on the PATH, or where CUDA's installer puts it."""
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    return shutil.which(name) or shutil.which(name, path=str(Path(home) / "bin"))
+    """Return the path of a build tool: of $CUDA_HOME, the PATH, or CUDA's usual place."""
+    home = os.environ.get("CUDA_HOME")
+    places = [str(Path(home) / "bin")] if home else []
+    places += [os.environ.get("PATH", os.defpath), "/usr/local/cuda/bin"]
+    return shutil.which(name, path=os.pathsep.join(places))
 
 
 def compiler_version(nvcc: str) -> str:
