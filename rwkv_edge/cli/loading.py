@@ -130,7 +130,7 @@ def require_torch(purpose: str) -> None:
 
 def require_training() -> None:
     """Raise MissingDependencyError if what training needs is not installed."""
-    _require(("torch", "safetensors", "kornia", "matplotlib"), "train", "training")
+    _require(("torch", "safetensors", "matplotlib"), "train", "training")
 
 
 def _require(packages: tuple[str, ...], extra: str, purpose: str) -> None:
