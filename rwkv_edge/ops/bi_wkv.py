@@ -45,10 +45,21 @@ def bi_wkv_op(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch_forward(w, u, k, v)
 
 
-def torch_forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The op in Torch alone, on any device. Reads the range of `w` and `u` on the host."""
+def torch_forward(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, exact: torch.dtype | None = None
+) -> Tensor:
+    """The op in Torch alone, on any device.
+
+    Args:
+        w: as the others, see `bi_wkv`.
+        u: see there.
+        k: see there.
+        v: see there.
+        exact: the type whose exponents hold the cumulative form; default: found out, for which the
+            host reads `w` and `u`.
+    """
     y = torch.empty_like(k, memory_format=torch.contiguous_format)
-    exact = _cumulative_type(w, u, k)
+    exact = exact or _cumulative_type(w, u, k)
     form = _CumulativeForward if exact else _ScanForward
     for part in _parts(k):
         keys, values = (_tokens_last(x[part], exact or torch.float64) for x in (k, v))
@@ -70,12 +81,17 @@ def bi_wkv_backward_op(
 
 
 def torch_backward(
-    grad: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor
+    grad: Tensor,
+    w: Tensor,
+    u: Tensor,
+    k: Tensor,
+    v: Tensor,
+    exact: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of `torch_forward` for w, u, k and v."""
     grad_w, grad_u = (torch.zeros_like(x, dtype=torch.float64) for x in (w, u))
     grad_k, grad_v = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (k, v))
-    exact = _cumulative_type(w, u, k)
+    exact = exact or _cumulative_type(w, u, k)
     form = _cumulative_backward if exact else _scan_backward
     for part in _parts(k):
         keys, values, gy = (_tokens_last(x[part], exact or torch.float64) for x in (k, v, grad))
