@@ -137,6 +137,7 @@ def main() -> None:
         forms = make_forms(device, Path(folder))
         for shape in DRY_SHAPES if options.dry_run else SHAPES:
             for type_name, dtype in TYPES.items():
+                torch.compiler.reset()  # else it gives up compiling after eight shapes
                 inputs = make_inputs(shape, dtype, device)
                 for what, moved in (("forward", 3), ("backward", 5)):
                     size = moved * inputs[2].nbytes

@@ -65,6 +65,7 @@ def make_ways(segmenter: nn.Module, image: Tensor) -> dict[str, Callable[[], Run
         "fp16 channels-last": lambda: lambda: last(image),
     }
     if image.is_cuda:
+        torch.compiler.reset()  # else it gives up compiling after eight shapes
         ways["fp16 channels-last, CUDA graph"] = lambda: graphed(last, image)
         compiled = torch.compile(last, dynamic=False)
         ways["fp16 compiled"] = lambda: lambda: compiled(image)

@@ -92,6 +92,8 @@ def build_extension(architectures: tuple[str, ...]) -> Path:
             f"this Torch ({torch.__version__}) was built without CUDA; install one with it "
             "(https://pytorch.org/get-started)"
         )
+    if not architectures:
+        raise BackendError("Torch sees no CUDA GPU to compile the bi-WKV kernels for")
     return compile_library(_find_nvcc(torch.version.cuda), architectures)
 
 

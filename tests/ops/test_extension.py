@@ -59,6 +59,11 @@ def test_a_torch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         extension.build_extension(("90",))
 
 
+def test_no_gpu_to_compile_for(cuda_torch: None) -> None:
+    with pytest.raises(BackendError, match="sees no CUDA GPU"):
+        extension.build_extension(())
+
+
 @pytest.mark.parametrize(
     ("tool", "remedy"), [("nvcc", "let CUDA_HOME name its folder"), ("g++", "apt install g\\+\\+")]
 )
