@@ -49,7 +49,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml
 
 # Training, export and the tests; Torch's CPU build.
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
-	@echo "installing rwkv-edge for development (Torch, ONNX, kornia, pytest) into $(VENV)"
+	@echo "installing rwkv-edge for development (Torch, ONNX, OpenVINO, pytest) into $(VENV)"
 	@$(PIP) install --constraint constraints.txt --editable ".[dev]"
 	@$(BIN)/python tools/check_imports.py
 	@touch $@ $(VENV)/.run

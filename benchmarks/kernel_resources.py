@@ -23,39 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parents[1] / "plugins" / "bi_wkv"
+PLAIN = Path(__file__).with_name("plain_two_scans.cu")
 THREADS, SEGMENT, CHANNEL_CONSTANTS = 256, 8, 5  # bi_wkv_tile.h, bi_wkv_scan.h
 REGISTERS_A_SM, THREADS_A_SM, SHARED_A_SM = 65536, 1536, 164 * 1024  # sm_87
-
-PLAIN = r"""
-// A thread a channel: one scan from either end, each sum with its running maximum.
-struct Sum { float top, num, den; };
-__device__ void push(Sum& s, float decay, float key, float value) {
-  const float top = fmaxf(s.top - decay, key);
-  const float a = __expf(s.top - decay - top), b = __expf(key - top);
-  s = {top, s.num * a + value * b, s.den * a + b};
-}
-extern "C" __global__ void plain_two_scans(int T, int C, const float* w, const float* u,
-                                           const float* k, const float* v, float* y, Sum* left) {
-  const int c = blockIdx.x * blockDim.x + threadIdx.x;
-  if (c >= C) return;
-  Sum sum = {-1e30f, 0, 0};
-#pragma unroll 1
-  for (int t = 0; t < T; ++t) {
-    left[t * C + c] = sum;
-    push(sum, w[c], k[t * C + c], v[t * C + c]);
-  }
-  sum = {-1e30f, 0, 0};
-#pragma unroll 1
-  for (int t = T - 1; t >= 0; --t) {
-    const Sum l = left[t * C + c];
-    const float key = k[t * C + c], value = v[t * C + c];
-    const float top = fmaxf(fmaxf(l.top, sum.top), u[c] + key);
-    const float a = __expf(l.top - top), b = __expf(sum.top - top), e = __expf(u[c] + key - top);
-    y[t * C + c] = (l.num * a + sum.num * b + value * e) / (l.den * a + sum.den * b + e);
-    push(sum, w[c], key, value);
-  }
-}
-"""
 
 
 @dataclass
@@ -144,10 +114,8 @@ def main() -> None:
     source = SOURCES / "bi_wkv_kernel.cu"
     full = compile_kernels(source, options.arch)
     common = compile_kernels(source, options.arch, "-DWKV_COMMON_PATH_ONLY")
-    with tempfile.TemporaryDirectory() as scratch:
-        plain_source = Path(scratch) / "plain.cu"
-        plain_source.write_text(PLAIN)
-        plain = next(iter(compile_kernels(plain_source, options.arch).values()))
+    plain_kernels = compile_kernels(PLAIN, options.arch)
+    plain = next(kernel for name, kernel in plain_kernels.items() if "two_scansIf" in name)
 
     print(
         f"{options.arch}; EX2 as static counts of MUFU.EX2, on the common path a token of a channel"

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rwkv_edge.compiler import find_tool
 from rwkv_edge.errors import BackendError
 from rwkv_edge.runtime import plugin as plugins
 from rwkv_edge.runtime.backend import TENSORRT_RTX, Backend, is_installed, load_backend
@@ -36,7 +37,7 @@ def has_cuda_gpu() -> bool:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked `gpu` loudly where there is no CUDA GPU."""
-    marked = [item for item in items if "gpu" in item.keywords]
+    marked = [item for item in items if item.get_closest_marker("gpu")]  # not a folder's name
     if marked and not has_cuda_gpu():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and there is none here"))
@@ -87,7 +88,7 @@ def disc_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compiled_plugin(tmp_path_factory: pytest.TempPathFactory) -> Plugin:
     """The TensorRT plugin, compiled for compute capability 8.6."""
     for tool in ("nvcc", "cmake", "c++"):
-        if plugins.find_tool(tool) is None:
+        if find_tool(tool) is None:
             pytest.skip(f"no {tool} on this machine: the TensorRT plugin is not compiled")
     folder = tmp_path_factory.mktemp("plugin")
     try:

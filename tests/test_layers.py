@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "rwkv_edge"
 LAYERS = (
     ("errors", "config"),
-    ("files", "preprocess", "metrics", "weights"),
-    ("drawing",),
+    ("cache", "files", "preprocess", "metrics", "weights"),
+    ("compiler", "drawing"),
     ("ops",),
     ("models",),
     ("data",),

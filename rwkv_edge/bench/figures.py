@@ -29,7 +29,7 @@ def draw_latency(path: Path, record: Mapping[str, Any]) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError("matplotlib", "train", "the latency picture") from error
+        raise MissingDependencyError("matplotlib", "bench", "the latency picture") from error
     candidates: Mapping[str, Any] = record["candidates"]
     height = max(_LEAST_INCHES, 1.5 + _ROW_INCHES * len(candidates))
     figure = Figure(figsize=(11, height), layout="constrained")

@@ -15,8 +15,8 @@ import numpy as np
 
 from rwkv_edge import __version__
 from rwkv_edge.bench.memory import resident_bytes
+from rwkv_edge.cache import cache_folder
 from rwkv_edge.cli.loading import (
-    cache_folder,
     export_to_cache,
     open_runner,
     parse_imgsz,

@@ -28,8 +28,8 @@ def doctor(
 
     Example: rwkv-edge doctor
     """
+    from rwkv_edge.cache import cache_path
     from rwkv_edge.cli.console import write_json_option
-    from rwkv_edge.cli.loading import cache_path
     from rwkv_edge.doctor import examine
 
     sections = examine(plan(Path("/"), cache_path(), Path.cwd()))

@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rwkv_edge.cli.loading import cache_folder, require_onnx
+from rwkv_edge.cache import cache_folder
+from rwkv_edge.cli.loading import require_onnx
 from rwkv_edge.config import DEFAULT_MAX_DICE_DROP, DEFAULT_VARIANT
 from rwkv_edge.errors import BackendError
 from rwkv_edge.files import atomic_path, file_sha256

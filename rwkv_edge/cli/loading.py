@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rwkv_edge import __version__
+from rwkv_edge.cache import cache_folder
 from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
-from rwkv_edge.errors import BackendError, MissingDependencyError, OutputError, UsageError
+from rwkv_edge.errors import BackendError, MissingDependencyError, UsageError
 from rwkv_edge.weights import shipped_checkpoint, shipped_onnx
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def require_torch(purpose: str) -> None:
 
 def require_training() -> None:
     """Raise MissingDependencyError if what training needs is not installed."""
-    _require(("torch", "safetensors", "kornia", "matplotlib"), "train", "training")
+    _require(("torch", "safetensors", "matplotlib"), "train", "training")
 
 
 def require_onnx() -> None:
@@ -184,22 +184,6 @@ def _require(packages: tuple[str, ...], extra: str, purpose: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(package, extra, purpose)
-
-
-def cache_path() -> Path:
-    """Return where the folder for derived models is, or would be."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "rwkv-edge"
-
-
-def cache_folder() -> Path:
-    """Return the folder for derived models, made if need be, readable by this user alone."""
-    folder = cache_path()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot create {folder}: {error.strerror}") from error
-    return folder
 
 
 def parse_imgsz(text: str) -> tuple[int, int]:

@@ -32,18 +32,25 @@ def build(
     fetch_headers: Annotated[
         bool, typer.Option("--fetch-headers", help="Take NVIDIA's TensorRT headers from PyPI.")
     ] = False,
+    for_torch: Annotated[
+        bool,
+        typer.Option("--torch", help="Compile the kernels for Torch instead, into the cache."),
+    ] = False,
 ) -> None:
     """Compile the plugin; needs nvcc, a C++ compiler, CMake and TensorRT's headers.
 
     Example: rwkv-edge plugin build --arch 87
     """
-    from rwkv_edge.cli.loading import cache_folder
+    from rwkv_edge.cache import cache_folder
+    from rwkv_edge.cli.loading import require_torch
     from rwkv_edge.errors import UsageError
     from rwkv_edge.runtime import plugin as plugins
     from rwkv_edge.runtime.machine import find_gpu
 
     if headers is not None and fetch_headers:
         raise UsageError("--headers and --fetch-headers exclude each other")
+    if for_torch and (output, headers, fetch_headers) != (None, None, False):
+        raise UsageError("--torch takes no --output and no headers: its library goes to the cache")
     gpu = find_gpu()
     wanted = [text.replace(".", "") for text in arch or ([gpu.architecture] if gpu else [])]
     if not wanted:
@@ -51,6 +58,12 @@ def build(
     wrong = next((text for text in wanted if not text.isdecimal()), None)
     if wrong is not None:
         raise UsageError(f"--arch {wrong}: give a compute capability, as 87 or 8.7")
+    if for_torch:
+        require_torch("plugin build --torch")
+        from rwkv_edge.ops.extension import build_extension
+
+        print(f"library: {build_extension(tuple(sorted(set(wanted))))}")
+        return
     cached = cache_folder() / "tensorrt-headers"
     if fetch_headers:
         headers = plugins.fetch_headers(cached)
@@ -70,15 +83,16 @@ def info(
 
     Example: rwkv-edge plugin info
     """
-    from rwkv_edge.cli.loading import cache_folder
+    from rwkv_edge.cache import cache_folder
+    from rwkv_edge.compiler import find_tool, sources_folder
     from rwkv_edge.errors import BackendError
     from rwkv_edge.runtime import plugin as plugins
     from rwkv_edge.runtime.backend import TENSORRT, TENSORRT_RTX, is_installed, load_backend
     from rwkv_edge.runtime.backend import load_plugin as load
 
-    print(f"sources: {plugins.sources_folder()}")
+    print(f"sources: {sources_folder()}")
     for tool in ("nvcc", "cmake", "c++"):
-        print(f"{tool}: {plugins.find_tool(tool) or 'not found'}")
+        print(f"{tool}: {find_tool(tool) or 'not found'}")
     place = folder or plugins.default_folder(cache_folder())
     compiled = plugins.find_plugin(place)
     if compiled is None:

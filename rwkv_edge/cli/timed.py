@@ -18,10 +18,10 @@ from rwkv_edge.bench.power import Meter, Sampler, Usage
 from rwkv_edge.bench.report import FORMAT, describe_candidate
 from rwkv_edge.bench.stages import Candidate, Samples, measure
 from rwkv_edge.bench.timing import count_rounds, describe_machine
+from rwkv_edge.cache import cache_folder
 from rwkv_edge.cli.candidates import Opened, check_outputs, choose, open_choices
 from rwkv_edge.cli.clip import write_rendered_clip
 from rwkv_edge.cli.console import progress_bar
-from rwkv_edge.cli.loading import cache_folder
 from rwkv_edge.config import DEFAULT_CONFIDENCE, RESEARCH_USE
 from rwkv_edge.files import atomic_path
 from rwkv_edge.preprocess import (

@@ -17,7 +17,16 @@ def train(
         list[Path] | None,
         typer.Option(help="A further folder of training pairs, as synth writes; repeatable."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 100,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training images. Default: 100.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Train this long instead of counting epochs.")
+    ] = None,
+    repeat: Annotated[
+        int,
+        typer.Option(min=1, help="Passes in an epoch, for a GPU that does one in a second."),
+    ] = 1,
     imgsz: Annotated[int, typer.Option(help="Side of the images, a multiple of 16.")] = 256,
     progressive: Annotated[
         bool, typer.Option(help="Start at half the image size and grow; much faster.")
@@ -26,6 +35,15 @@ def train(
     lr: Annotated[float, typer.Option(help="Highest learning rate of AdamW.")] = 1e-3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     amp: Annotated[bool, typer.Option(help="bfloat16 autocast.")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Fuse the network with torch.compile.")
+    ] = False,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="Capture the training step as a CUDA graph.")
+    ] = False,
+    ema_decay: Annotated[
+        float, typer.Option(help="What a step keeps of the averaged weights, 0 to 1.")
+    ] = 0.998,
     seed: Annotated[
         int, typer.Option(help="Of the fresh weights, the order, the augmentation.")
     ] = 0,
@@ -38,7 +56,7 @@ def train(
         bool, typer.Option(help="Continue the run NAME, with the settings it was started with.")
     ] = False,
 ) -> None:
-    """Train a network; every epoch is saved, and --resume continues to the bit.
+    """Train a network; every epoch is saved, and --resume continues (to the bit, on a CPU).
 
     Example: rwkv-edge train --variant tiny --data kvasir-seg --epochs 100 --progressive
     """
@@ -60,19 +78,30 @@ def train(
             raise UsageError("--data is missing: a YAML, or a folder with train/ and validation/")
         if started:
             raise UsageError(f"{folder} holds a run; add --resume, or choose another --name")
+        if epochs is not None and minutes is not None:
+            raise UsageError("--epochs and --minutes exclude each other")
+        if minutes is not None and not minutes > 0:
+            raise UsageError(f"--minutes {minutes:g}: must be above 0")
+        if not 0 <= ema_decay < 1:
+            raise UsageError(f"--ema-decay {ema_decay:g}: give a value from 0 to below 1")
         if not lr > 0:
             raise UsageError(f"--lr {lr}: must be above 0")
         settings = TrainSettings(
             data=data.resolve(),
             variant=variant,
             extra=tuple(path.resolve() for path in extra or ()),
-            epochs=epochs,
+            epochs=epochs or TrainSettings.epochs,
+            minutes=minutes,
+            repeat=repeat,
             imgsz=imgsz,
             progressive=progressive,
             batch=batch,
             lr=lr,
             device=device,
             amp=amp,
+            compile=compile_,
+            cuda_graph=cuda_graph,
+            ema_decay=ema_decay,
             seed=seed,
             init=init.resolve() if init else None,
             name=name,

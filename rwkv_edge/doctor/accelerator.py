@@ -34,8 +34,8 @@ def gpu(root: Path) -> Iterator[Finding]:
 
 def compiler() -> Iterator[Finding]:
     """Look for nvcc, which only compiling the plugin needs."""
+    from rwkv_edge.compiler import compiler_version, find_tool
     from rwkv_edge.runtime.machine import find_gpu
-    from rwkv_edge.runtime.plugin import compiler_version, find_tool
 
     found, nvcc = find_gpu(), find_tool("nvcc")
     if nvcc is None:

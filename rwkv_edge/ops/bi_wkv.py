@@ -36,48 +36,74 @@ def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
             "bi_wkv needs w, u of shape (C,) and k, v of shape (B, T, C), got "
             f"{tuple(w.shape)}, {tuple(u.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
         )
-    return _bi_wkv_op(w, u, k, v)
+    return bi_wkv_op(w, u, k, v)
 
 
 @torch.library.custom_op("rwkv_edge::bi_wkv", mutates_args=())
-def _bi_wkv_op(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def bi_wkv_op(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The op itself; `extension.py` gives it another form for CUDA tensors."""
+    return torch_forward(w, u, k, v)
+
+
+def torch_forward(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, exact: torch.dtype | None = None
+) -> Tensor:
+    """The op in Torch alone, on any device.
+
+    Args:
+        w: as the others, see `bi_wkv`.
+        u: see there.
+        k: see there.
+        v: see there.
+        exact: the type whose exponents hold the cumulative form; default: found out, for which the
+            host reads `w` and `u`.
+    """
     y = torch.empty_like(k, memory_format=torch.contiguous_format)
-    for b in range(k.shape[0]):  # one sample at a time stays inside the cache
-        exact = _cumulative_type(w, u, k[b])
-        keys, values = (_tokens_last(x[b], exact or torch.float64) for x in (k, v))
-        forward = _CumulativeForward if exact else _ScanForward
-        y[b] = forward(w, u, keys, values).y.T
+    exact = exact or _cumulative_type(w, u, k)
+    form = _CumulativeForward if exact else _ScanForward
+    for part in _parts(k):
+        keys, values = (_tokens_last(x[part], exact or torch.float64) for x in (k, v))
+        y[part] = form(w, u, keys, values).y.mT
     return y
 
 
-@_bi_wkv_op.register_fake
+@bi_wkv_op.register_fake
 def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.empty_like(k, memory_format=torch.contiguous_format)
 
 
 @torch.library.custom_op("rwkv_edge::bi_wkv_backward", mutates_args=())
-def _bi_wkv_backward_op(
+def bi_wkv_backward_op(
     grad: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grad_w, grad_u = (
-        torch.zeros_like(w, dtype=torch.float64),
-        torch.zeros_like(u, dtype=torch.float64),
-    )
-    grad_k = torch.empty_like(k, memory_format=torch.contiguous_format)
-    grad_v = torch.empty_like(v, memory_format=torch.contiguous_format)
-    for b in range(k.shape[0]):
-        exact = _cumulative_type(w, u, k[b])
-        keys, values, gy = (_tokens_last(x[b], exact or torch.float64) for x in (k, v, grad))
-        backward = _cumulative_backward if exact else _scan_backward
-        parts = backward(gy, w, u, keys, values)
+    """Its gradients for w, u, k and v."""
+    return torch_backward(grad, w, u, k, v)
+
+
+def torch_backward(
+    grad: Tensor,
+    w: Tensor,
+    u: Tensor,
+    k: Tensor,
+    v: Tensor,
+    exact: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of `torch_forward` for w, u, k and v."""
+    grad_w, grad_u = (torch.zeros_like(x, dtype=torch.float64) for x in (w, u))
+    grad_k, grad_v = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (k, v))
+    exact = exact or _cumulative_type(w, u, k)
+    form = _cumulative_backward if exact else _scan_backward
+    for part in _parts(k):
+        keys, values, gy = (_tokens_last(x[part], exact or torch.float64) for x in (k, v, grad))
+        parts = form(gy, w, u, keys, values)
         grad_w += parts[0]
         grad_u += parts[1]
-        grad_k[b] = parts[2].T
-        grad_v[b] = parts[3].T
+        grad_k[part] = parts[2].mT
+        grad_v[part] = parts[3].mT
     return grad_w.to(w.dtype), grad_u.to(u.dtype), grad_k, grad_v
 
 
-@_bi_wkv_backward_op.register_fake
+@bi_wkv_backward_op.register_fake
 def _(
     grad: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -94,15 +120,27 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
-    return _bi_wkv_backward_op(grad, *ctx.saved_tensors)
+    return bi_wkv_backward_op(grad, *ctx.saved_tensors)
 
 
-_bi_wkv_op.register_autograd(_backward, setup_context=_setup_context)
+bi_wkv_op.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _parts(k: Tensor) -> list[slice]:
+    """What to work on at once: on a CPU a sample, which stays in the cache; on a GPU all."""
+    if k.device.type != "cpu":
+        return [slice(None)]
+    return [slice(b, b + 1) for b in range(k.shape[0])]
 
 
 def _tokens_last(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(T, C) of any type to contiguous (C, T): cumulative sums run along memory."""
-    return x.T.to(dtype, memory_format=torch.contiguous_format)
+    """(B, T, C) of any type to contiguous (B, C, T): cumulative sums run along memory."""
+    return x.mT.to(dtype, memory_format=torch.contiguous_format)
+
+
+def _channel_sum(x: Tensor) -> Tensor:
+    """(2, B, C, T) to (C,)."""
+    return x.sum((0, 1, 3))
 
 
 def _cumulative_type(w: Tensor, u: Tensor, k: Tensor) -> torch.dtype | None:
@@ -112,7 +150,7 @@ def _cumulative_type(w: Tensor, u: Tensor, k: Tensor) -> torch.dtype | None:
     the largest key counts 1) times a directed sum (at most exp(|w| T)). However small the other
     keys, what underflows is then negligible beside the denominator.
     """
-    need = 2 * float(w.abs().max()) * k.shape[0] + float(u.abs().max())
+    need = 2 * float(w.abs().max()) * k.shape[1] + float(u.abs().max())
     for dtype, limit in LARGEST_EXPONENT.items():
         if need < limit and dtype.itemsize >= k.dtype.itemsize:
             return dtype
@@ -146,12 +184,12 @@ def _exclusive(cumulative: Tensor) -> Tensor:
 
 
 class _CumulativeForward:
-    """y (C, T) by cumulative sums, and what its gradient needs again."""
+    """y (B, C, T) by cumulative sums, and what its gradient needs again."""
 
     def __init__(self, w: Tensor, u: Tensor, keys: Tensor, values: Tensor) -> None:
-        self.sums = _DirectedSums(w.to(keys.dtype), keys.shape[1])
+        self.sums = _DirectedSums(w.to(keys.dtype), keys.shape[-1])
         self.exp_u = torch.exp(u.to(keys.dtype))[:, None]
-        self.exp_k = torch.exp(keys - keys.amax(1, keepdim=True))
+        self.exp_k = torch.exp(keys - keys.amax(-1, keepdim=True))
         self.x = torch.stack((self.exp_k * values, self.exp_k))
         self.earlier, self.later = self.sums.earlier(self.x), self.sums.later(self.x)
         num, self.den = self.earlier + self.later + self.exp_u * self.x
@@ -161,7 +199,7 @@ class _CumulativeForward:
 def _cumulative_backward(
     gy: Tensor, w: Tensor, u: Tensor, keys: Tensor, values: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients for w, u (C,) and k, v (C, T).
+    """Gradients for w, u (C,) and k, v (B, C, T).
 
     With g = gy / den and h = -g y, numerator and denominator are linear in x = exp(k) (v, 1), so
     that the gradient for x is the same pair of directed sums, run the other way, of (g, h).
@@ -173,13 +211,13 @@ def _cumulative_backward(
     from_later, from_earlier = forward.sums.later(gh), forward.sums.earlier(gh)
     grad_x = from_later + from_earlier + forward.exp_u * gh
     grad_k = (grad_x * x).sum(0)
-    grad_u = (forward.exp_u * x * gh).sum((0, 2))
+    grad_u = _channel_sum(forward.exp_u * x * gh)
     # d/dw of the earlier sum: -sum (t-i-1) ... = -(t-1) sum ... + sum i ...; the later one mirrored
-    position = torch.arange(keys.shape[1], dtype=keys.dtype, device=w.device)
-    grad_w = (
+    position = torch.arange(keys.shape[-1], dtype=keys.dtype, device=w.device)
+    grad_w = _channel_sum(
         x * (from_later - from_earlier) * position
         + gh * (forward.later * (position + 1) - forward.earlier * (position - 1))
-    ).sum((0, 2))
+    )
     return grad_w, grad_u, grad_k, forward.exp_k * grad_x[0]
 
 
@@ -200,20 +238,20 @@ def _scan(w: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tens
 
     Args:
         w: (C,) float64.
-        keys: (C, T) float64, the logarithm of each token's weight.
-        values: (n, C, T) float64.
+        keys: (B, C, T) float64, the logarithm of each token's weight.
+        values: (n, B, C, T) float64.
 
     Returns:
-        (C, T), (n, C, T) and (n, C, T) float64.
+        (B, C, T), (n, B, C, T) and (n, B, C, T) float64.
     """
-    top = torch.full_like(w, -torch.inf)
+    top = torch.full_like(keys[..., 0], -torch.inf)
     total = torch.zeros_like(values[..., 0])
     moment = torch.zeros_like(total)
     states = []
-    for t in range(keys.shape[1]):
+    for t in range(keys.shape[-1]):
         states.append((top, total, moment))
-        new_top = torch.maximum(top - w, keys[:, t])
-        old, new = torch.exp(top - w - new_top), torch.exp(keys[:, t] - new_top)
+        new_top = torch.maximum(top - w, keys[..., t])
+        old, new = torch.exp(top - w - new_top), torch.exp(keys[..., t] - new_top)
         moment = (moment + total) * old
         total = total * old + values[..., t] * new
         top = new_top
@@ -222,7 +260,7 @@ def _scan(w: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 class _ScanForward:
-    """y (C, T) by scans, and what its gradient needs again."""
+    """y (B, C, T) by scans, and what its gradient needs again."""
 
     def __init__(self, w: Tensor, u: Tensor, keys: Tensor, values: Tensor) -> None:
         self.stacked = torch.stack((values, torch.ones_like(values)))
@@ -253,6 +291,6 @@ def _scan_backward(
     for top, total, _ in (scans.earlier, scans.later):
         grad_x = grad_x + total * torch.exp(keys + top)
     grad_k = (grad_x * forward.stacked).sum(0)
-    grad_u = (forward.stacked * gh * forward.own_weight).sum((0, 2))
-    grad_w = -(gh * forward.moment).sum((0, 2))
+    grad_u = _channel_sum(forward.stacked * gh * forward.own_weight)
+    grad_w = -_channel_sum(gh * forward.moment)
     return grad_w, grad_u, grad_k, grad_x[0]

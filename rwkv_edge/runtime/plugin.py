@@ -6,7 +6,6 @@ served by an old library. Beside it, `librwkv_edge_plugin.json` says what it was
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,16 +17,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rwkv_edge.compiler import (
+    compiler_version,
+    failure,
+    find_tool,
+    last_line,
+    sources_folder,
+    sources_sha256,
+)
 from rwkv_edge.errors import BackendError
 from rwkv_edge.files import atomic_path, file_sha256, write_json
 
 NAME, VERSION, NAMESPACE = "BiWKV", "1", "rwkv_edge"
 LIBRARY = "librwkv_edge_plugin.so"
-_PACKAGE = Path(__file__).resolve().parents[1]
-_SOURCE_FOLDERS = (_PACKAGE / "_plugins", _PACKAGE.parent / "plugins")
-"""Inside an installed wheel, and in a checkout."""
 _HEADERS_MISSING = "TensorRT's headers were not found"
-_SHOWN_LINES = 3
 
 
 @dataclass(frozen=True)
@@ -44,28 +47,6 @@ class Plugin:
     """Version of the TensorRT headers."""
     sources: str
     """Hash of the sources."""
-
-
-def sources_folder() -> Path:
-    """Return the folder with the plugin's CMakeLists.txt.
-
-    Raises:
-        BackendError: this installation has none.
-    """
-    for folder in _SOURCE_FOLDERS:
-        if (folder / "CMakeLists.txt").is_file():
-            return folder
-    raise BackendError("this installation lacks the plugin's sources; install rwkv-edge again")
-
-
-def sources_sha256(folder: Path | None = None) -> str:
-    """Return one hash over the names and contents of all files that the build reads."""
-    folder = folder or sources_folder()
-    total = hashlib.sha256()
-    for path in sorted([folder / "CMakeLists.txt", *(folder / "bi_wkv").iterdir()]):
-        if path.suffix != ".md":
-            total.update(f"{path.name} {file_sha256(path)}\n".encode())
-    return total.hexdigest()
 
 
 def default_folder(cache: Path) -> Path:
@@ -143,21 +124,8 @@ def fetch_headers(folder: Path) -> Path:
         [sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise BackendError(f"TensorRT's headers: {_last_line(done.stderr)}")
+        raise BackendError(f"TensorRT's headers: {last_line(done.stderr)}")
     return folder
-
-
-def find_tool(name: str) -> str | None:
-    """Return the path of a build tool: on the PATH, or where CUDA's installer puts it."""
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    return shutil.which(name) or shutil.which(name, path=str(Path(home) / "bin"))
-
-
-def compiler_version(nvcc: str) -> str:
-    """Return the release that nvcc names, for example '13.0'."""
-    done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"release ([\d.]+)", done.stdout)
-    return found[1] if found else "unknown"
 
 
 def _find(name: str) -> str:
@@ -181,13 +149,7 @@ def _run(command: list[str]) -> None:
             f"{_HEADERS_MISSING}; on a Jetson: sudo apt install libnvinfer-headers-dev, elsewhere "
             "rwkv-edge plugin build --headers DIR, or --fetch-headers to take NVIDIA's from PyPI"
         )
-    wrong = [line.strip() for line in text.splitlines() if re.search(r"error|Error|fatal", line)]
-    reason = " | ".join(wrong[:_SHOWN_LINES]) or _last_line(text)
-    raise BackendError(f"the plugin does not compile: {reason}")
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]
+    raise BackendError(f"the plugin does not compile: {failure(text)}")
 
 
 def _headers_version(cache: Path) -> str:

@@ -9,8 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -25,12 +25,12 @@ class Progress:
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(stderr=True),
         )
-        self._epochs: TaskID | None = None
+        self._run: TaskID | None = None
         self._dice = ""
 
     def __enter__(self) -> Progress:
@@ -52,21 +52,19 @@ class Progress:
         yield lambda: self.bar.advance(task)
         self.bar.remove_task(task)
 
-    def step(self, epoch: int, epochs: int, batch: int, batches: int, loss: float) -> None:
-        """Show that a batch is done."""
-        if self._epochs is None:
-            self._epochs = self.bar.add_task("", total=epochs * batches)
+    def step(self, share: float, epoch: str, loss: float) -> None:
+        """Show how much of the run is done."""
+        if self._run is None:
+            self._run = self.bar.add_task("", total=1.0)
         self.bar.update(
-            self._epochs,
-            completed=epoch * batches + batch,
-            description=f"epoch {epoch + 1}/{epochs}  loss {loss:.3f}{self._dice}",
+            self._run, completed=share, description=f"epoch {epoch}  loss {loss:.3f}{self._dice}"
         )
 
-    def epoch_done(self, epoch: int, epochs: int, row: Mapping[str, float], best: float) -> None:
+    def epoch_done(self, epoch: str, row: Mapping[str, float], best: float) -> None:
         """Print the epoch's line."""
         self._dice = f"  Dice {row['val_dice']:.4f} (best {best:.4f})"
         print(
-            f"epoch {epoch}/{epochs}  {row['imgsz']:.0f} px  train loss {row['train_loss']:.4f}  "
+            f"epoch {epoch}  {row['imgsz']:.0f} px  train loss {row['train_loss']:.4f}  "
             f"val loss {row['val_loss']:.4f}  val Dice {row['val_dice']:.4f}  "
             f"best {best:.4f}  {row['seconds']:.0f} s",
             flush=True,

@@ -13,7 +13,7 @@ from rwkv_edge.errors import CheckpointError
 from rwkv_edge.files import write_text
 
 PROGRESSIVE_STEPS = ((0.5, 0.5), (0.85, 0.75))
-"""Until this share of the epochs, train at this share of the image size."""
+"""Until this share of the run, train at this share of the image size."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class TrainSettings:
     extra: tuple[Path, ...] = ()
     """Folders of further training pairs, procedural ones for instance."""
     epochs: int = 100
+    minutes: float | None = None
+    """Train this long instead; the schedules then follow the clock."""
+    repeat: int = 1
+    """Passes over the training images in an epoch, after which the run is validated and saved."""
     imgsz: int = DEFAULT_IMGSZ
     progressive: bool = False
     """Start at half the image size and grow: three times the epochs in the same time."""
@@ -32,31 +36,35 @@ class TrainSettings:
     lr: float = 1e-3
     final_lr_share: float = 0.01
     weight_decay: float = 0.05
-    warmup_epochs: float = 2.0
+    warmup_share: float = 0.02
     ema_decay: float = 0.998
     clip_norm: float = 3.0
     device: str = "auto"
     amp: bool = False
     """bfloat16 autocast."""
+    compile: bool = False
+    """Let torch.compile fuse the network."""
+    cuda_graph: bool = False
+    """Capture the training step as a CUDA graph."""
     seed: int = 0
     init: Path | None = None
     """Weights to start from: a checkpoint of ours, or upstream's (an ImageNet encoder too)."""
     name: str = "exp"
 
-    def learning_rate(self, epoch: float) -> float:
-        """Return the learning rate at a point in time, counted in epochs: warm-up, then cosine."""
-        if epoch < self.warmup_epochs:
-            return self.lr * (0.01 + 0.99 * epoch / self.warmup_epochs)
-        progress = (epoch - self.warmup_epochs) / max(1e-9, self.epochs - self.warmup_epochs)
+    def learning_rate(self, share: float) -> float:
+        """Return the learning rate once this share of the run is done: warm-up, then cosine."""
+        if share < self.warmup_share:
+            return self.lr * (0.01 + 0.99 * share / self.warmup_share)
+        progress = (share - self.warmup_share) / max(1e-9, 1 - self.warmup_share)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         return self.lr * (self.final_lr_share + (1 - self.final_lr_share) * cosine)
 
-    def image_size(self, epoch: int) -> int:
-        """Return the side of the training images in this epoch, in pixels."""
+    def image_size(self, share: float) -> int:
+        """Return the side of the training images, in pixels, once this share of the run is done."""
         if self.progressive:
-            for until, share in PROGRESSIVE_STEPS:
-                if epoch < until * self.epochs:
-                    return max(2, round(self.imgsz * share / SIZE_MULTIPLE)) * SIZE_MULTIPLE
+            for until, part in PROGRESSIVE_STEPS:
+                if share < until:
+                    return max(2, round(self.imgsz * part / SIZE_MULTIPLE)) * SIZE_MULTIPLE
         return self.imgsz
 
     def save(self, path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rwkv_edge import compiler
 from rwkv_edge.errors import BackendError
 from rwkv_edge.runtime import plugin as plugins
 from rwkv_edge.runtime.backend import Backend, load_plugin
@@ -16,7 +17,7 @@ def test_describes_itself(compiled_plugin: Plugin) -> None:
     assert compiled_plugin.architectures == ("86",)
     assert compiled_plugin.headers.split(".")[0].isdecimal()
     assert compiled_plugin.cuda.split(".")[0].isdecimal()
-    assert compiled_plugin.sources == plugins.sources_sha256()
+    assert compiled_plugin.sources == compiler.sources_sha256()
     assert find_plugin(compiled_plugin.library) == compiled_plugin
     assert find_plugin(compiled_plugin.library.parent) == compiled_plugin
 
@@ -31,18 +32,6 @@ def test_a_changed_library_is_not_found(compiled_plugin: Plugin, tmp_path: Path)
     (copy / LIBRARY).with_suffix(".json").write_text("{")
     assert find_plugin(copy) is None
     assert find_plugin(tmp_path / "none") is None
-
-
-def test_a_changed_source_has_another_place(tmp_path: Path) -> None:
-    shutil.copytree(plugins.sources_folder(), tmp_path / "plugins")
-    before = plugins.sources_sha256(tmp_path / "plugins")
-    assert before == plugins.sources_sha256()
-    with (tmp_path / "plugins" / "examples" / "segment.cpp").open("a") as file:
-        file.write("\n")
-    assert plugins.sources_sha256(tmp_path / "plugins") == before, "examples are not the plugin"
-    with (tmp_path / "plugins" / "bi_wkv" / "bi_wkv_kernel.h").open("a") as file:
-        file.write("\n")
-    assert plugins.sources_sha256(tmp_path / "plugins") != before
 
 
 @pytest.mark.parametrize("missing", ["nvcc", "cmake"])
@@ -82,12 +71,6 @@ def test_failed_builds(
         build_plugin(tmp_path / "out", ["86"])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
-
-
-def test_no_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(plugins, "_SOURCE_FOLDERS", (tmp_path,))
-    with pytest.raises(BackendError, match="lacks the plugin's sources"):
-        plugins.sources_folder()
 
 
 def test_tensorrt_rtx_loads_it(compiled_plugin: Plugin, tensorrt_rtx: Backend) -> None:

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from rwkv_edge.training.augment import BatchAugmenter
+from rwkv_edge.models import create_model
+from rwkv_edge.training.augment import augment
+from rwkv_edge.training.ema import WeightAverage
+from rwkv_edge.training.losses import dice_bce_loss
 
 
 def test_picture_and_mask_move_together() -> None:
@@ -11,7 +17,7 @@ def test_picture_and_mask_move_together() -> None:
     masks = torch.zeros(16, 64, 64, dtype=torch.uint8)
     masks[:, 16:48, 20:52] = 1
     images = masks[..., None].expand(-1, -1, -1, 3) * 160 + 60
-    pixels, labels = BatchAugmenter()(images, masks, 64)
+    pixels, labels = augment(images, masks, 64)
     assert pixels.dtype == torch.uint8
     assert labels.dtype == torch.int64
     assert not torch.equal(labels, masks.long())
@@ -28,7 +34,7 @@ def test_labels_stay_labels_and_size_changes() -> None:
     torch.manual_seed(0)
     masks = torch.randint(0, 2, (4, 64, 64), dtype=torch.uint8)
     images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
-    pixels, labels = BatchAugmenter()(images, masks, 32)
+    pixels, labels = augment(images, masks, 32)
     assert pixels.shape == (4, 32, 32, 3)
     assert labels.shape == (4, 32, 32)
     assert set(labels.unique().tolist()) <= {0, 1}
@@ -40,5 +46,62 @@ def test_same_seed_same_batch() -> None:
     results = []
     for _ in range(2):
         torch.manual_seed(5)
-        results.append(BatchAugmenter()(images, masks, 32)[0])
+        results.append(augment(images, masks, 32)[0])
     assert torch.equal(*results)
+
+
+def test_classes_are_never_mixed() -> None:
+    """Between background and class 2 there is no class 1: labels are not interpolated."""
+    torch.manual_seed(0)
+    masks = torch.zeros(16, 64, 64, dtype=torch.uint8)
+    masks[:, 16:48, 16:48] = 2
+    images = torch.zeros(16, 64, 64, 3, dtype=torch.uint8)
+    assert set(augment(images, masks, 64)[1].unique().tolist()) == {0, 2}
+
+
+def test_every_kind_of_change_happens_and_the_picture_survives() -> None:
+    torch.manual_seed(0)
+    images = torch.full((64, 32, 32, 3), 128, dtype=torch.uint8)
+    pixels, _ = augment(images, torch.zeros(64, 32, 32, dtype=torch.uint8), 32)
+    centre = pixels[:, 12:20, 12:20].float()
+    assert centre.mean((1, 2, 3)).std() > 10  # brightness
+    assert (centre.std((1, 2, 3)) > 3).float().mean() > 0.1  # noise
+    assert 100 < centre.mean() < 156
+
+
+class NothingFromTheHost(TorchDispatchMode):
+    """Fails on what makes a GPU's host wait: reading a value, or copying between the two."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
+        # numbers that Torch keeps as tensors on the host cost nothing
+        devices = {x.device.type for x in tensors if x.ndim}
+        assert len(devices) < 2, f"{function} moves data between host and device"
+        return out
+
+
+def test_the_host_waits_for_nothing() -> None:
+    """A whole update on tensors without data: reading one would raise."""
+    device = torch.device("meta")
+    with NothingFromTheHost():
+        images = torch.zeros(4, 64, 64, 3, dtype=torch.uint8, device=device)
+        masks = torch.zeros(4, 64, 64, dtype=torch.uint8, device=device)
+        pixels, target = augment(images, masks, 32)
+    model = create_model("tiny").to(device)
+    average = WeightAverage(model, 0.99)
+    with NothingFromTheHost():
+        loss = dice_bce_loss(model(pixels.permute(0, 3, 1, 2).float()), target)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        average.next_rate()
+        average.update()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_wait_of_the_host_would_be_found() -> None:
+    picture = torch.zeros(4, device="meta")
+    with pytest.raises(AssertionError, match="moves data"), NothingFromTheHost():
+        torch.ones(4).to("meta")
+    with pytest.raises(RuntimeError, match="meta"), NothingFromTheHost():
+        float(picture.sum())

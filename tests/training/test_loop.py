@@ -14,7 +14,7 @@ from rwkv_edge.training import TrainSettings, train
 
 
 def settings(data: Path, **changes: object) -> TrainSettings:
-    base = TrainSettings(data, epochs=2, imgsz=32, batch=4, warmup_epochs=0.5, seed=3)
+    base = TrainSettings(data, epochs=2, imgsz=32, batch=4, warmup_share=0.25, seed=3)
     return dataclasses.replace(base, **changes)
 
 
@@ -56,7 +56,7 @@ def test_resuming_repeats_the_run_to_the_bit(
         with pytest.raises(KilledError):
             train(settings(disc_data), tmp_path)
     train(settings(disc_data), tmp_path, resume=True)
-    for name in ("best", "last"):
+    for name in ("best", "best-fp16", "last"):
         path = Path("weights") / f"{name}.safetensors"
         assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), name
 
@@ -67,6 +67,55 @@ def test_it_learns(disc_data: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["train_loss"]) < 0.5 * float(rows[0]["train_loss"])
     assert float(rows[-1]["val_dice"]) > 0.7
+
+
+class Clock:
+    """A second passes whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_minutes_instead_of_epochs(
+    disc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedules follow the clock, an epoch may end early, and resuming goes on counting."""
+    timed = settings(disc_data, minutes=1, repeat=2, progressive=True, imgsz=64, lr=1e-3)
+    printed = []
+    monkeypatch.setattr(
+        "rwkv_edge.training.progress.Progress.epoch_done", lambda self, *args: printed.append(args)
+    )
+    monkeypatch.setattr("rwkv_edge.training.loop.time", Clock())
+    train(timed, tmp_path / "whole")
+    rows = read_rows(tmp_path / "whole")
+    assert [int(row["imgsz"]) for row in rows] == sorted(int(row["imgsz"]) for row in rows)
+    assert rows[0]["imgsz"] == "32"
+    assert float(rows[-1]["lr"]) == pytest.approx(1e-5)
+    assert sum(float(row["seconds"]) for row in rows) <= 60
+    assert "of 1 min" in printed[-1][0]
+
+    class KilledError(Exception): ...
+
+    def kill(*args: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rwkv_edge.training.progress.Progress.epoch_done", kill)
+        with pytest.raises(KilledError):
+            train(timed, tmp_path / "cut")
+    train(timed, tmp_path / "cut", resume=True)
+    resumed = read_rows(tmp_path / "cut")
+    assert len(resumed) == len(rows)
+    assert sum(float(row["seconds"]) for row in resumed) <= 60
 
 
 def test_extra_pairs_init_and_bfloat16(finished: Path, disc_data: Path, tmp_path: Path) -> None:

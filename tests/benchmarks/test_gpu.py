@@ -1,0 +1,96 @@
+"""The scripts for CUDA machines, in a dry run: they work, say that it is one, and write nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GPU = ROOT / "benchmarks" / "gpu"
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "shown"),
+    [
+        ("kernels.py", [], "| 2x64x24 | fp32 | backward | ours |"),
+        ("model.py", ["--variants", "tiny"], "| fp16 channels-last |"),
+        ("profile_step.py", ["--variant", "unet"], "host stalls in a plain step: 0"),
+        (
+            "train_all.py",
+            ["--variants", "unet", "--minutes", "0.02"],
+            "| --amp --device cpu |",
+        ),
+        ("verify.py", [], "'failed': 0, 'skipped': 0"),
+    ],
+)
+def test_dry_run(tmp_path: Path, script: str, options: list[str], shown: str) -> None:
+    done = run(sys.executable, GPU / script, "--dry-run", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("DRY RUN on the CPU: every time below is meaningless")
+    assert shown in done.stdout
+    assert "is not written" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", ["kernels.py", "model.py", "profile_step.py", "train_all.py"])
+def test_without_a_gpu_nothing_is_timed(tmp_path: Path, script: str) -> None:
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, GPU / script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **hidden},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "error: Torch sees no CUDA GPU here; --dry-run tries the script on the CPU"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_all_takes_its_arguments_apart(tmp_path: Path) -> None:
+    """The order and the arguments, with an interpreter that only says what it was asked."""
+    fake = tmp_path / "python"
+    fake.write_text('#!/bin/sh\necho "$(basename "$1") $(shift; echo "$@")"\n')
+    fake.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(fake)}
+    command = [GPU / "run_all.sh", "--data", "d", "--minutes", "3", "--output", "o"]
+    done = subprocess.run(
+        [*command, "--allow-missing"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "verify.py --output o --allow-missing",
+        "kernels.py --output o",
+        "model.py --output o",
+        "train_all.py --output o --data d --minutes 3",
+    ]
+    for arguments in (["--output", "o"], ["--what"]):
+        done = subprocess.run(
+            [GPU / "run_all.sh", *arguments], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+
+
+@pytest.mark.slow
+def test_the_plain_kernel_compiles(tmp_path: Path) -> None:
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc on this machine: the plain kernel is not compiled")
+    library = tmp_path / "plain.so"
+    source = ROOT / "benchmarks" / "plain_two_scans.cu"
+    command = [nvcc, "-std=c++17", "-arch=sm_87", "-shared", "-Xcompiler=-fPIC", "-o", library]
+    subprocess.run([*command, source], check=True)
+    symbols = subprocess.run(["nm", "-D", library], capture_output=True, text=True, check=True)
+    assert {"plain_fp16", "plain_fp32"} <= set(symbols.stdout.split())
