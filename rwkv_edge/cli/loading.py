@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from rwkv_edge.runtime import Runner
 
 ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
-BACKENDS = ("auto", "onnxruntime", "torch", *ENGINE_BACKENDS)
+OPENVINO_BACKENDS = {"openvino": None, "openvino-fp32": "fp32", "openvino-bf16": "bf16"}
+"""By name, the precision; None: what suits the processor."""
+BACKENDS = ("auto", "onnxruntime", *OPENVINO_BACKENDS, "torch", *ENGINE_BACKENDS)
 
 WeightsOption = Annotated[
     Path | None,
@@ -35,7 +37,10 @@ VariantOption = Annotated[
     ),
 ]
 BackendOption = Annotated[
-    str, typer.Option(help="auto, onnxruntime, torch, tensorrt or tensorrt-rtx.")
+    str,
+    typer.Option(
+        help="auto, onnxruntime, openvino (-fp32, -bf16), torch, tensorrt or tensorrt-rtx."
+    ),
 ]
 ImgszOption = Annotated[
     str | None,
@@ -110,6 +115,10 @@ def _open_source(source: Path, backend: str) -> Runner:
     """Run an ONNX file, or the engine that was built from it."""
     if backend == "onnxruntime":
         return _open_onnx(source)
+    if backend in OPENVINO_BACKENDS:
+        from rwkv_edge.runtime.openvino import OpenVinoRunner
+
+        return OpenVinoRunner(source, precision=OPENVINO_BACKENDS[backend])
     if not source.is_file():
         raise BackendError(f"{source}: no such file")
     from rwkv_edge.cli.engine_cache import build_or_find, open_engine, search_engine

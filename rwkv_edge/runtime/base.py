@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
+
+import numpy as np
 
 from rwkv_edge.preprocess import FloatArray, UInt8Array
 
@@ -60,3 +62,25 @@ class Runner(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def run_in_batches(
+    image: UInt8Array, batch: int, run: Callable[[UInt8Array], FloatArray]
+) -> FloatArray:
+    """Run a model of a fixed batch on any number of pictures; the last call is filled with zeros.
+
+    Args:
+        image: (N, H, W, 3) uint8.
+        batch: pictures in one call.
+        run: the call, (batch, H, W, 3) contiguous to (batch, classes, H, W).
+
+    Returns:
+        (N, classes, H, W).
+    """
+    parts = []
+    for start in range(0, len(image), batch):
+        part = image[start : start + batch]
+        missing = batch - len(part)
+        fed = np.pad(part, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else part
+        parts.append(run(np.ascontiguousarray(fed))[: len(part)])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

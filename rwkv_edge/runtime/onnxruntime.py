@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 
 from rwkv_edge.errors import BackendError
 from rwkv_edge.preprocess import FloatArray, UInt8Array
-from rwkv_edge.runtime.base import ModelInfo, Runner
+from rwkv_edge.runtime.base import ModelInfo, Runner, run_in_batches
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -58,15 +57,12 @@ class OnnxRuntimeRunner(Runner):
 
     def __call__(self, image: UInt8Array) -> FloatArray:
         """See `Runner`; any N, in calls of the batch that the file was exported with."""
-        parts = []
-        for start in range(0, len(image), self._batch):
-            part = image[start : start + self._batch]
-            missing = self._batch - len(part)
-            fed = np.pad(part, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else part
-            try:
-                result = self._session.run(None, {"image": np.ascontiguousarray(fed)})[0]
-            except Exception as error:
-                reason = str(error).splitlines()[0]
-                raise BackendError(f"ONNX Runtime failed: {reason}") from error
-            parts.append(result[: len(part)])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return run_in_batches(image, self._batch, self._run)
+
+    def _run(self, image: UInt8Array) -> FloatArray:
+        try:
+            probability: FloatArray = self._session.run(None, {"image": image})[0]
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise BackendError(f"ONNX Runtime failed: {reason}") from error
+        return probability
