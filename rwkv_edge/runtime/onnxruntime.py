@@ -31,6 +31,8 @@ class OnnxRuntimeRunner(Runner):
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.log_severity_level = 3
+        # threads that spin after a call would take the cores from decoding, drawing and encoding
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = ort.InferenceSession(path, options, providers=[PROVIDER])
         except Exception as error:  # onnxruntime's own types derive from Exception alone
