@@ -14,7 +14,7 @@ help:
 	@echo "make test       install everything for development and run the tests"
 	@echo "make check      format, lint and types"
 	@echo "make format     let ruff format the code"
-	@echo "make benchmark  time Tiny beside the U-Net in ONNX Runtime"
+	@echo "make benchmark  time Tiny beside the U-Net on the CPU backends"
 	@echo "make clean      remove .venv and caches"
 
 demo: $(VENV)/.run
@@ -33,7 +33,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 benchmark: $(VENV)/.dev
-	$(BIN)/python benchmarks/onnxruntime_unet.py
+	$(BIN)/python benchmarks/backends.py
 
 $(VENV)/bin/python:
 	@sh tools/check_system.sh "$(PYTHON)"

@@ -49,10 +49,11 @@ def test_backends(tmp_path: Path) -> None:
         tmp_path, "backends.py", "--imgsz", "32", "--rounds", "3", "--json", "backends.json"
     )
     found = json.loads((tmp_path / "backends.json").read_text())
-    assert {"RWKV-UNet Tiny, ONNX Runtime", "U-Net, ONNX Runtime"} <= set(found["times"])
-    low, value, high = (found["ratios"]["ONNX Runtime"][key] for key in ("low", "value", "high"))
-    assert low <= value <= high
-    assert "of the U-Net's time" in out
+    names = ("Tiny, as trained", "Tiny, folded", "U-Net")
+    assert {f"{name} | ONNX Runtime fp32" for name in names} <= set(found["times"])
+    interval = found["ratios"]["ONNX Runtime fp32: Tiny, folded / U-Net"]
+    assert interval["low"] <= interval["value"] <= interval["high"]
+    assert "'Tiny, folded' takes" in out
 
 
 @pytest.mark.slow
