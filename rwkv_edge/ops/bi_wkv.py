@@ -60,10 +60,13 @@ def torch_forward(
     """
     y = torch.empty_like(k, memory_format=torch.contiguous_format)
     exact = exact or _cumulative_type(w, u, k)
-    form = _CumulativeForward if exact else _ScanForward
+    sums = _DirectedSums(w.to(exact), k.shape[1]) if exact else None
     for part in _parts(k):
         keys, values = (_tokens_last(x[part], exact or torch.float64) for x in (k, v))
-        y[part] = form(w, u, keys, values).y.mT
+        if sums:
+            y[part] = _CumulativeForward(sums, u, keys, values).y.mT
+        else:
+            y[part] = _ScanForward(w, u, keys, values).y.mT
     return y
 
 
@@ -92,10 +95,13 @@ def torch_backward(
     grad_w, grad_u = (torch.zeros_like(x, dtype=torch.float64) for x in (w, u))
     grad_k, grad_v = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (k, v))
     exact = exact or _cumulative_type(w, u, k)
-    form = _cumulative_backward if exact else _scan_backward
+    sums = _DirectedSums(w.to(exact), k.shape[1]) if exact else None
     for part in _parts(k):
         keys, values, gy = (_tokens_last(x[part], exact or torch.float64) for x in (k, v, grad))
-        parts = form(gy, w, u, keys, values)
+        if sums:
+            parts = _cumulative_backward(gy, _CumulativeForward(sums, u, keys, values))
+        else:
+            parts = _scan_backward(gy, w, u, keys, values)
         grad_w += parts[0]
         grad_u += parts[1]
         grad_k[part] = parts[2].mT
@@ -158,7 +164,10 @@ def _cumulative_type(w: Tensor, u: Tensor, k: Tensor) -> torch.dtype | None:
 
 
 class _DirectedSums:
-    """Decayed sums over all earlier and over all later tokens, as cumulative sums."""
+    """Decayed sums over all earlier and over all later tokens, as cumulative sums.
+
+    It depends on w alone, so that one serves a whole batch.
+    """
 
     def __init__(self, w: Tensor, tokens: int) -> None:
         position = torch.arange(tokens, dtype=w.dtype, device=w.device)
@@ -186,8 +195,8 @@ def _exclusive(cumulative: Tensor) -> Tensor:
 class _CumulativeForward:
     """y (B, C, T) by cumulative sums, and what its gradient needs again."""
 
-    def __init__(self, w: Tensor, u: Tensor, keys: Tensor, values: Tensor) -> None:
-        self.sums = _DirectedSums(w.to(keys.dtype), keys.shape[-1])
+    def __init__(self, sums: _DirectedSums, u: Tensor, keys: Tensor, values: Tensor) -> None:
+        self.sums = sums
         self.exp_u = torch.exp(u.to(keys.dtype))[:, None]
         self.exp_k = torch.exp(keys - keys.amax(-1, keepdim=True))
         self.x = torch.stack((self.exp_k * values, self.exp_k))
@@ -197,14 +206,13 @@ class _CumulativeForward:
 
 
 def _cumulative_backward(
-    gy: Tensor, w: Tensor, u: Tensor, keys: Tensor, values: Tensor
+    gy: Tensor, forward: _CumulativeForward
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients for w, u (C,) and k, v (B, C, T).
 
     With g = gy / den and h = -g y, numerator and denominator are linear in x = exp(k) (v, 1), so
     that the gradient for x is the same pair of directed sums, run the other way, of (g, h).
     """
-    forward = _CumulativeForward(w, u, keys, values)
     x = forward.x
     g = gy / forward.den
     gh = torch.stack((g, -g * forward.y))
@@ -213,7 +221,7 @@ def _cumulative_backward(
     grad_k = (grad_x * x).sum(0)
     grad_u = _channel_sum(forward.exp_u * x * gh)
     # d/dw of the earlier sum: -sum (t-i-1) ... = -(t-1) sum ... + sum i ...; the later one mirrored
-    position = torch.arange(keys.shape[-1], dtype=keys.dtype, device=w.device)
+    position = torch.arange(gy.shape[-1], dtype=gy.dtype, device=gy.device)
     grad_w = _channel_sum(
         x * (from_later - from_earlier) * position
         + gh * (forward.later * (position + 1) - forward.earlier * (position - 1))
