@@ -9,6 +9,7 @@ import typer
 from rwkv_edge import __version__
 from rwkv_edge.cli.benchmark import benchmark
 from rwkv_edge.cli.build import build
+from rwkv_edge.cli.compare import compare
 from rwkv_edge.cli.demo import demo
 from rwkv_edge.cli.doctor import doctor
 from rwkv_edge.cli.estimate import estimate
@@ -34,6 +35,7 @@ COMMANDS = {
     "demo": demo,
     "run": run,
     "eval": evaluate,
+    "compare": compare,
     "train": train,
     "export": export,
     "build": build,

@@ -18,6 +18,7 @@ from rwkv_edge.cli.loading import (
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
 if TYPE_CHECKING:
+    from rwkv_edge.data.pairs import DataSet, Pair
     from rwkv_edge.evaluation import Evaluation
 
 SPLITS = ("train", "val", "test", "all")
@@ -60,8 +61,7 @@ def evaluate(
     """
     from rwkv_edge.cli.console import progress_bar, write_json_option
     from rwkv_edge.cli.loading import open_runner
-    from rwkv_edge.data.pairs import load_dataset
-    from rwkv_edge.errors import DataError, UsageError
+    from rwkv_edge.errors import DataError
     from rwkv_edge.evaluation import draw_worst_cases, per_image_csv, predict_labels, summary
     from rwkv_edge.evaluation import evaluate as run_evaluation
     from rwkv_edge.files import (
@@ -72,13 +72,7 @@ def evaluate(
         write_text,
     )
 
-    if not 0 <= conf <= 1:
-        raise UsageError(f"--conf {conf}: give a probability from 0 to 1")
-    if split not in (None, *SPLITS):
-        raise UsageError(f"--split {split}: choose one of {', '.join(SPLITS)}")
-    dataset = load_dataset(data)
-    wanted = (split,) if split else ("val", "test", "all")
-    pairs = dataset.pairs(*wanted)
+    dataset, pairs, chosen = load_pairs(data, split, conf)
     check_writable(output or Path("runs/eval"))
     if json not in (None, "-"):
         check_writable(Path(json).parent)
@@ -108,7 +102,7 @@ def evaluate(
         {
             **metrics,
             "data": str(data),
-            "split": next(name for name in wanted if dataset.splits.get(name)),
+            "split": chosen,
             "confidence": conf,
             "input_size": size,
         },
@@ -116,6 +110,32 @@ def evaluate(
     _show(result, metrics, folder, to_stderr=json == "-")
     if json:
         write_json_option(json, metrics)
+
+
+def load_pairs(
+    data: Path, split: str | None, conf: float, limit: int | None = None
+) -> tuple[DataSet, list[Pair], str]:
+    """Check what several commands are given alike; return the images, and the name of their split.
+
+    Raises:
+        UsageError: an option is out of range.
+        DataError: no such data set or split.
+    """
+    from rwkv_edge.data.pairs import load_dataset
+    from rwkv_edge.errors import UsageError
+
+    if not 0 <= conf <= 1:
+        raise UsageError(f"--conf {conf}: give a probability from 0 to 1")
+    if split not in (None, *SPLITS):
+        raise UsageError(f"--split {split}: choose one of {', '.join(SPLITS)}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: give 1 or more")
+    dataset = load_dataset(data)
+    wanted = (split,) if split else ("val", "test", "all")
+    pairs = dataset.pairs(*wanted)
+    if limit is not None and limit < len(pairs):
+        pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
+    return dataset, pairs, next(name for name in wanted if dataset.splits.get(name))
 
 
 def _draw_reliability(path: Path, result: Evaluation) -> None:
