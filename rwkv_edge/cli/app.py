@@ -16,6 +16,7 @@ from rwkv_edge.cli.estimate import estimate
 from rwkv_edge.cli.eval import evaluate
 from rwkv_edge.cli.export import export
 from rwkv_edge.cli.plugin import plugin
+from rwkv_edge.cli.robustness import robustness
 from rwkv_edge.cli.run import run
 from rwkv_edge.cli.split import split
 from rwkv_edge.cli.synth import synth
@@ -36,6 +37,7 @@ COMMANDS = {
     "run": run,
     "eval": evaluate,
     "compare": compare,
+    "robustness": robustness,
     "train": train,
     "export": export,
     "build": build,

@@ -82,7 +82,7 @@ def compare(
         check_writable(Path(json).parent)
     with ExitStack() as stack:
         models = {
-            side: open_contestant(side, given, preprocess, backend, imgsz, stack)
+            side: open_contestant(f"{side}-", given, preprocess, backend, imgsz, stack)
             for side, given, preprocess in (("a", a, a_preprocess), ("b", b, b_preprocess))
         }
         for side, model in models.items():

@@ -36,7 +36,7 @@ def open_contestant(
     """Open a variant by name, a file of ours, or a foreign ONNX file with declared preprocessing.
 
     Args:
-        side: 'a' or 'b', for messages.
+        side: 'a-' or 'b-' or nothing, before the option's name, for messages.
         given: a variant or a file.
         preprocess: of a foreign file; None: the file is one of ours.
         backend: of ours.
@@ -51,7 +51,7 @@ def open_contestant(
         from rwkv_edge.runtime.foreign import ForeignModel, Preprocess
 
         if path.suffix != ".onnx":
-            raise UsageError(f"--{side}-preprocess is for ONNX files, not for {given}")
+            raise UsageError(f"--{side}preprocess is for ONNX files, not for {given}")
         foreign = ForeignModel(path, Preprocess.parse(preprocess))
         return Opened(path.name, foreign.backend, foreign.input_size, None, foreign)
     if given in VARIANTS and not path.exists():
@@ -62,7 +62,7 @@ def open_contestant(
         except BackendError as error:
             if path.suffix != ".onnx" or not path.is_file():
                 raise
-            hint = f"if it is of another project, declare its input with --{side}-preprocess"
+            hint = f"if it is of another project, declare its input with --{side}preprocess"
             raise BackendError(f"{error}; {hint}") from error
     stack.enter_context(runner)
     from rwkv_edge.evaluation import predict_probability
