@@ -246,8 +246,14 @@ def _interlacing(image: UInt8Array, strength: int, rng: Rng) -> UInt8Array:
     """Every second line was taken a moment later: combs at moving edges."""
     shift = max(1, round(_at(strength, 0.008, 0.016, 0.03, 0.05, 0.08) * _side(image)))
     combed: UInt8Array = image.copy()
-    combed[1::2] = np.roll(image[1::2], shift * _sign(rng), axis=1)
+    combed[1::2] = _moved(image, shift * _sign(rng), 0)[1::2]
     return combed
+
+
+def _moved(image: UInt8Array, right: float, down: float) -> UInt8Array:
+    move = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    moved = cv2.warpAffine(image, move, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.uint8)
 
 
 def _text(image: UInt8Array, strength: int, rng: Rng) -> UInt8Array:
@@ -280,9 +286,7 @@ def _frame_drop(image: UInt8Array, strength: int, rng: Rng) -> UInt8Array:
     """The frame that is shown is old: the tissue has moved on, and with it the mask."""
     distance = _at(strength, 0.015, 0.03, 0.05, 0.08, 0.12) * _side(image)
     angle = rng.uniform(0, 2 * np.pi)
-    move = np.array([[1, 0, distance * np.cos(angle)], [0, 1, distance * np.sin(angle)]])
-    moved = cv2.warpAffine(image, move, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(moved, np.uint8)
+    return _moved(image, distance * np.cos(angle), distance * np.sin(angle))
 
 
 CORRUPTIONS: dict[str, Corruption] = {
