@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,23 @@ def test_json_on_standard_output_is_alone_there(
     captured = capsys.readouterr()
     assert set(json.loads(captured.out)) == KEYS
     assert "mean Dice" in captured.err
+
+
+def test_without_scipy(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *rest: None if name == "scipy" else find_spec(name, *rest),
+    )
+    assert run("--data", "data", "--json", "a.json") == 0
+    assert set(json.loads(Path("a.json").read_text())) == KEYS - {"weighted_f_measure"}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "left out: the weighted F-measure needs the package 'scipy'; "
+        "install it with pip install 'rwkv-edge[evaluation]'"
+    )
 
 
 def test_runs_are_numbered(data: Path) -> None:
