@@ -112,7 +112,8 @@ def main() -> None:
             runs.append(test(models[name], testing, options.batch))
             seconds = time.perf_counter() - started
             size = sum(parameter.numel() for parameter in models[name].parameters()) / 1e6
-            print(f"seed {seed}, {name}: Dice {fmean(runs[-1]):.4f}; {size:.2f} M, {seconds:.0f} s")
+            dice = f"Dice {fmean(runs[-1]):.4f}"
+            print(f"seed {seed}, {name}: {dice}; {size:.2f} M, {seconds:.0f} s", flush=True)
     means = {name: np.mean(runs, axis=0) for name, runs in scores.items()}  # of an image's runs
     difference = means["with the block"] - means["U-Net"]
     found, p = mean_interval(difference), permutation_p(difference)

@@ -15,6 +15,8 @@ CONFIDENCE = 0.95
 POWER = 0.8
 """Chance of telling two models apart that `images_needed` plans for, as is usual in trials."""
 _RESAMPLES, _SEED = 2000, 0
+_NUMBERS_AT_ONCE = 1 << 22
+"""In memory, while drawing."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,12 @@ def resample_means(columns: Array, seed: int = _SEED) -> Array:
     Returns:
         (draws, figures).
     """
-    count = len(columns)
+    count, figures = columns.shape
     rng = np.random.default_rng(seed)
-    return np.stack([columns[rng.integers(count, size=count)].mean(0) for _ in range(_RESAMPLES)])
+    rows = max(1, _NUMBERS_AT_ONCE // (count * figures))
+    sizes = [min(rows, _RESAMPLES - start) for start in range(0, _RESAMPLES, rows)]
+    drawn = (columns[rng.integers(count, size=(size, count))].mean(1) for size in sizes)
+    return np.concatenate(list(drawn))
 
 
 def interval(columns: Array, figure: Callable[[Array], Array], seed: int = _SEED) -> Interval:
@@ -87,10 +92,13 @@ def permutation_p(differences: Array, draws: int = 10_000, seed: int = _SEED) ->
     """
     rng = np.random.default_rng(seed)
     observed = abs(differences.sum())
-    signs = rng.integers(2, size=(draws, len(differences)), dtype=np.int8) * 2 - 1
-    sums = np.abs(signs @ differences)
-    # sums of the same numbers in another order differ in their last digits
-    at_least = int(np.count_nonzero(sums >= observed * (1 - 1e-9)))
+    at_least = 0
+    rows = max(1, _NUMBERS_AT_ONCE // len(differences))
+    for start in range(0, draws, rows):
+        shape = (min(rows, draws - start), len(differences))
+        sums = np.abs(np.where(rng.random(shape) < 0.5, -1.0, 1.0) @ differences)
+        # sums of the same numbers in another order differ in their last digits
+        at_least += int(np.count_nonzero(sums >= observed * (1 - 1e-9)))
     return (at_least + 1) / (draws + 1)
 
 
