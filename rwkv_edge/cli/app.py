@@ -9,12 +9,14 @@ import typer
 from rwkv_edge import __version__
 from rwkv_edge.cli.benchmark import benchmark
 from rwkv_edge.cli.build import build
+from rwkv_edge.cli.compare import compare
 from rwkv_edge.cli.demo import demo
 from rwkv_edge.cli.doctor import doctor
 from rwkv_edge.cli.estimate import estimate
 from rwkv_edge.cli.eval import evaluate
 from rwkv_edge.cli.export import export
 from rwkv_edge.cli.plugin import plugin
+from rwkv_edge.cli.robustness import robustness
 from rwkv_edge.cli.run import run
 from rwkv_edge.cli.split import split
 from rwkv_edge.cli.synth import synth
@@ -34,6 +36,8 @@ COMMANDS = {
     "demo": demo,
     "run": run,
     "eval": evaluate,
+    "compare": compare,
+    "robustness": robustness,
     "train": train,
     "export": export,
     "build": build,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,21 @@ from rwkv_edge.preprocess import UInt8Array
 
 WORST_CASES, GRID_COLUMNS = 12, 4
 _NAME_LENGTH = 20
+_DETAILS = ("mae", "s_measure", "e_measure", "weighted_f_measure", "hd95")
 
 
 def per_image_csv(evaluation: Evaluation) -> str:
-    """Return a CSV with a row for each image: figures, then counts in pixels.
+    """Return a CSV with a row for each image: figures, counts in pixels, lesions, details.
 
-    With several classes, each adds a column `dice_<name>`.
+    With several classes, each adds a column `dice_<name>`. What is not defined is left empty.
     """
     several = len(evaluation.names) > 1
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     header = ["image", "dice", "iou", "precision", "recall"]
     header += ["true_positive", "false_positive", "false_negative", "true_negative"]
+    header += ["size", "lesions", "lesions_found", "false_alarms"]
+    header += ["dice_network", *_DETAILS]
     header += [f"dice_{name}" for name in evaluation.foreground_names] if several else []
     writer.writerow(header)
     for score in evaluation.scores:
@@ -36,8 +40,14 @@ def per_image_csv(evaluation: Evaluation) -> str:
         figures = [counts.dice, counts.iou, counts.precision, counts.recall]
         pixels = [counts.true_positive, counts.false_positive]
         pixels += [counts.false_negative, counts.true_negative]
+        lesions = [score.lesions.lesions, score.lesions.found, score.lesions.false_alarms]
+        details = [""] * (1 + len(_DETAILS))
+        if score.details:
+            values = [getattr(score.details, name) for name in _DETAILS]
+            details = _rounded([score.details.network.dice, *values])
         per_class = [of_class.dice for of_class in score.classes] if several else []
-        writer.writerow([score.pair.name, *_rounded(figures), *pixels, *_rounded(per_class)])
+        row = [score.pair.name, *_rounded(figures), *pixels, score.size or "none", *lesions]
+        writer.writerow([*row, *details, *_rounded(per_class)])
     return text.getvalue()
 
 
@@ -75,4 +85,4 @@ def _caption(score: ImageScore) -> str:
 
 
 def _rounded(values: list[float]) -> list[str]:
-    return [f"{value:.6f}" for value in values]
+    return [f"{value:.6f}" if isfinite(value) else "" for value in values]

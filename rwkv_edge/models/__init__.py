@@ -1,4 +1,4 @@
-"""RWKV-UNet and the U-Net baseline, and reading their weights."""
+"""RWKV-UNet and the U-Net baseline, their weights, and a block for networks of others."""
 
 from rwkv_edge.models.checkpoint import (
     CheckpointInfo,
@@ -8,10 +8,12 @@ from rwkv_edge.models.checkpoint import (
 )
 from rwkv_edge.models.create import create_model
 from rwkv_edge.models.fold import fold
+from rwkv_edge.models.rwkv_block import RWKVBlock
 from rwkv_edge.models.segmenter import Segmenter, to_probability
 
 __all__ = [
     "CheckpointInfo",
+    "RWKVBlock",
     "Segmenter",
     "create_model",
     "fold",

@@ -69,6 +69,18 @@ def test_estimate_validation(tmp_path: Path) -> None:
     assert len((tmp_path / "found.md").read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
+def test_rwkv_block_unet(tmp_path: Path) -> None:
+    words = (
+        "--images 4 --test-images 3 --side 32 --width 4 --steps 2 --batch 2 --seeds 2 --rounds 10"
+    )
+    out = script(tmp_path, "rwkv_block_unet.py", *words.split(), "--json", "block.json")
+    found = json.loads((tmp_path / "block.json").read_text())
+    assert [len(runs) for runs in found["dice"].values()] == [2, 2]
+    assert 0 < found["p"] <= 1
+    assert "Dice with the block minus without: " in out
+
+
 def jetson(folder: Path, *words: str) -> list[str]:
     return run(folder, "bash", str(ROOT / "benchmarks" / "jetson.sh"), *words).splitlines()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rwkv_edge.preprocess import FloatArray, UInt8Array
 from rwkv_edge.runtime import ModelInfo, Runner
 from tests.data.pictures import disc, save, save_pair
 
-KEYS = [
+KEYS = {
     "images",
     "mean_dice",
     "mean_iou",
@@ -22,9 +23,24 @@ KEYS = [
     "precision",
     "recall",
     "false_positive_rate",
+    "lesion_sensitivity",
+    "false_alarms_per_image",
+    "mean_dice_network",
+    "mean_iou_network",
+    "mae",
+    "s_measure",
+    "e_measure",
+    "weighted_f_measure",
+    "hd95",
+    "calibration_error",
+    "intervals_95",
+    "by_size",
+    "lesion_free",
+    "hd95_images",
+    "reliability",
     "backend",
     "weights",
-]
+}
 
 
 class BlueRunner(Runner):
@@ -74,7 +90,7 @@ def lines(text: str) -> list[str]:
 def test_results(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--data", "data", "--output", "out", "--json", "new/figures.json") == 0
     figures = json.loads(Path("new/figures.json").read_text())
-    assert list(figures) == KEYS
+    assert set(figures) == KEYS
     assert figures["images"] == 2
     assert figures["mean_dice"] == pytest.approx(0.5, abs=0.01)
     assert figures["pooled_dice"] == pytest.approx(2 / 3, abs=0.01)
@@ -87,6 +103,7 @@ def test_results(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with open("out/per_image.csv", newline="") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["found.png", "missed.png"]
     assert cv2.imread("out/worst.png").shape[1] == 512
+    assert cv2.imread("out/reliability.png").std() > 5
     captured = capsys.readouterr()
     assert f"{figures['mean_dice']:.4f}" in captured.out
     assert "worst: missed.png, Dice 0.0000" in captured.out
@@ -98,8 +115,25 @@ def test_json_on_standard_output_is_alone_there(
 ) -> None:
     assert run("--data", "data", "--json", "-") == 0
     captured = capsys.readouterr()
-    assert list(json.loads(captured.out)) == KEYS
+    assert set(json.loads(captured.out)) == KEYS
     assert "mean Dice" in captured.err
+
+
+def test_without_scipy(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *rest: None if name == "scipy" else find_spec(name, *rest),
+    )
+    assert run("--data", "data", "--json", "a.json") == 0
+    assert set(json.loads(Path("a.json").read_text())) == KEYS - {"weighted_f_measure"}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "left out: the weighted F-measure needs the package 'scipy'; "
+        "install it with pip install 'rwkv-edge[evaluation]'"
+    )
 
 
 def test_runs_are_numbered(data: Path) -> None:

@@ -16,12 +16,22 @@ from rwkv_edge.evaluation import (
     evaluate,
     per_image_csv,
     predict_labels,
+    summary,
 )
 from rwkv_edge.metrics import PixelCounts
 from rwkv_edge.preprocess import FloatArray, UInt8Array
 from tests.data.pictures import save_pair
 
 INPUT = (64, 64)
+OVERALL = (
+    "images",
+    "mean_dice",
+    "mean_iou",
+    "pooled_dice",
+    "precision",
+    "recall",
+    "false_positive_rate",
+)
 
 
 def square(left: int, width: int, value: int = 255, size: tuple[int, int] = (64, 64)) -> UInt8Array:
@@ -67,7 +77,8 @@ class TestEvaluate:
         assert by_name["whole"] == PixelCounts(area, 0, 0, rest)
         assert by_name["half"] == PixelCounts(area // 2, area // 2, area // 2, rest - area // 2)
         assert by_name["empty"] == PixelCounts(0, area, 0, rest)
-        assert result.summary() == {
+        found = summary(result)
+        assert {name: found[name] for name in OVERALL} == {
             "images": 3,
             "mean_dice": pytest.approx((1 + 0.5 + 0) / 3),
             "mean_iou": pytest.approx((1 + 1 / 3 + 0) / 3),
@@ -102,7 +113,7 @@ class TestEvaluate:
         result = evaluate(see_shades, INPUT, find_pairs(tmp_path), names)
         assert result.mean_dice == 1  # as foreground, all is right
         assert result.class_dice == pytest.approx({"polyp": 2 / 2.5, "tool": 1 / 1.5})
-        assert result.summary()["class_dice"] == result.class_dice
+        assert summary(result)["class_dice"] == result.class_dice
         (row,) = csv.DictReader(io.StringIO(per_image_csv(result)))
         assert float(row["dice_polyp"]) == pytest.approx(0.8)
         assert float(row["dice_tool"]) == pytest.approx(2 / 3, abs=1e-6)
@@ -147,7 +158,12 @@ class TestReport:
         result = evaluate(see_blue, INPUT, find_pairs(three))
         rows = {row["image"]: row for row in csv.DictReader(io.StringIO(per_image_csv(result)))}
         assert list(rows) == ["empty.png", "half.png", "whole.png"]
-        assert rows["half.png"] == {
+        half = rows["half.png"]
+        assert half["size"] == "medium"  # 256 of 4096 pixels
+        assert (half["lesions"], half["lesions_found"], half["false_alarms"]) == ("1", "1", "0")
+        assert half["dice_network"] == half["dice"]
+        assert rows["empty.png"]["hd95"] == ""  # no distance to what is not there
+        assert {name: half[name] for name in list(half)[:9]} == {
             "image": "half.png",
             "dice": "0.500000",
             "iou": "0.333333",
