@@ -2,8 +2,8 @@
 
 A group is what a runtime does in one pass over memory, as TensorRT forms them: a convolution or a
 product with the bias, activation and residual behind it; a chain of element-wise operators; a
-normalisation; each of our own operators, whatever function defines it. Only what enters and leaves a
-group costs memory traffic.
+normalisation; each of our own operators, whatever function defines it. Only what enters and leaves
+a group costs memory traffic.
 """
 
 from __future__ import annotations

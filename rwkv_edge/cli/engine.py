@@ -182,7 +182,7 @@ def make_engine(request: Request) -> None:
 
 
 def _count_operators(model: ModelProto, layers: Sequence[str]) -> str:
-    """Say which operators the layers of an engine are, which have the names of the model's nodes."""
+    """Say which operators these layers are; they have the names of the model's nodes."""
     operators = {node.name: node.op_type for node in model.graph.node}
     counts = Counter(operators.get(layer, layer) for layer in layers)
     found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))

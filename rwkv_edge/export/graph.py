@@ -158,7 +158,7 @@ def set_batch(model: ModelProto, batch: int | None) -> ModelProto:
 
 
 def without_functions(model: ModelProto) -> ModelProto:
-    """Drop our operators' definitions in standard ones, so that every parser asks for the plugin."""
+    """Drop what defines our operators in standard ones, so that every parser asks for plugins."""
     result = copy_model(model)
     kept = [function for function in result.functions if function.name not in NAMES]
     del result.functions[:]

@@ -129,7 +129,7 @@ def _trace(segmenter: Segmenter, shape: tuple[int, ...], opset: int) -> onnx.Mod
 
 
 def _our_nodes() -> dict[Any, Callable[..., Any]]:
-    """Return the translations of the Torch ops: one node each, that names the plugin for TensorRT."""
+    """Return the translations of our Torch ops: one node each, which names TensorRT's plugin."""
     bi_wkv = _operator(BI_WKV, {"w": "tensor(float)", "u": "tensor(float)", "k": "T", "v": "T"}, 1)
     mixes = {
         count: _operator(name, {"x": "T", **{f"weight{n}": "T" for n in range(count)}}, count)
@@ -167,7 +167,8 @@ def _operator(name: str, inputs: dict[str, str], outputs: int) -> Any:
         outputs=[OpSchema.FormalParameter(f"y{n}", "T") for n in range(outputs)],
         type_constraints=[("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")],
         attributes=[
-            OpSchema.Attribute(label, kind, "", required=False) for label, kind in attributes.items()
+            OpSchema.Attribute(label, kind, "", required=False)
+            for label, kind in attributes.items()
         ],
     )
     return Op(Opset(DOMAIN, 1), name, schema)

@@ -105,7 +105,9 @@ except Exception as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     assert lines[:1] == [f"None {4 * ATTENTION_BLOCKS['small']} ()"], done.stderr
-    assert re.search(r"layer '\w+' \((BiWKV|ShiftMix[23])\): the plugin is missing; .*build", lines[1])
+    assert re.search(
+        r"layer '\w+' \((BiWKV|ShiftMix[23])\): the plugin is missing; .*build", lines[1]
+    )
 
 
 def test_a_range_of_batches(
