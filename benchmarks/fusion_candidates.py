@@ -41,7 +41,9 @@ class Graph:
     def readers(self, node: NodeProto, operator: str) -> list[NodeProto]:
         """The nodes of one kind that read what `node` makes."""
         return [
-            n for n in self.nodes if n.op_type == operator and not set(node.output).isdisjoint(n.input)
+            n
+            for n in self.nodes
+            if n.op_type == operator and not set(node.output).isdisjoint(n.input)
         ]
 
     def walk(self, node: NodeProto, *operators: str) -> Iterator[NodeProto]:
@@ -68,7 +70,10 @@ def bi_wkv_norm_gate(graph: Graph) -> Iterator[list[NodeProto]]:
     for node in graph.nodes:
         if node.op_type == "BiWKV":
             chain = list(graph.walk(node, "LayerNormalization", "Reshape", "Mul"))
-            yield [*chain, *(graph.makers[name] for name in chain[-1].input if _is_gate(graph, name))]
+            yield [
+                *chain,
+                *(graph.makers[name] for name in chain[-1].input if _is_gate(graph, name)),
+            ]
 
 
 def channel_norms(graph: Graph) -> Iterator[list[NodeProto]]:
@@ -106,29 +111,38 @@ def _is_gate(graph: Graph, name: str) -> bool:
     return name in graph.makers and graph.makers[name].op_type == "Sigmoid"
 
 
-def fuse(nodes: Sequence[Node], names: set[str], constants: set[str]) -> list[Node]:
-    """Return the nodes with those named made one, in an order that works."""
+def fuse(nodes: Sequence[Node], names: set[str], given: set[str]) -> tuple[list[Node], Node]:
+    """Make the nodes with these names one.
+
+    Args:
+        nodes: of a graph.
+        names: of some of them.
+        given: the graph's inputs.
+
+    Returns:
+        The nodes after that, in an order that works, and the new one.
+    """
     parts = [node for node in nodes if node.name in names]
     others = [node for node in nodes if node.name not in names]
     made = {name for node in parts for name in node.outputs}
     read = {name for node in others for name in node.inputs}
     merged = Node(
-        "+".join(node.op for node in parts),
+        parts[0].name,
         "ReduceMax",  # a kind of pass that nothing joins, as nothing joins a plugin
-        {n: s for node in parts for n, s in node.inputs.items() if n not in made},
-        {n: s for node in parts for n, s in node.outputs.items() if n in read},
+        {name: n for node in parts for name, n in node.inputs.items() if name not in made},
+        {name: n for node in parts for name, n in node.outputs.items() if name in read},
         sum(node.weights for node in parts),
         0.0,
         on_matrix_units=False,
     )
     ordered: list[Node] = []
-    known, waiting = set(constants), [merged, *others]
+    known, waiting = set(given), [merged, *others]
     while waiting:
         node = next(node for node in waiting if set(node.inputs) <= known)
         waiting.remove(node)
         ordered.append(node)
         known |= set(node.outputs)
-    return ordered
+    return ordered, merged
 
 
 def traffic(nodes: Iterable[Node], *, everything: bool) -> float:
@@ -156,23 +170,18 @@ def main() -> None:
     print("| candidate | kernels | bytes before | after | saved | saved where all is fused |")
     print("|---|---|---|---|---|---|")
     for title, find in CANDIDATES.items():
-        fused, count, after_alone = list(nodes), 0, 0.0
+        fused, kernels = list(nodes), []
         for members in find(graph):
-            fused = fuse(fused, {node.name for node in members}, given)
-            merged = fused[next(i for i, n in enumerate(fused) if n.name not in graph_names(graph))]
-            after_alone += traffic([merged], everything=False)
-            merged.name = members[0].name
-            count += 1
-        saved = [b - traffic(fused, everything=e) for b, e in zip(before, (False, True), strict=True)]
+            fused, kernel = fuse(fused, {n.name or n.output[0] for n in members}, given)
+            kernels.append(kernel)
+        after = sum(traffic([kernel], everything=False) for kernel in kernels)
+        saved = [
+            b - traffic(fused, everything=e) for b, e in zip(before, (False, True), strict=True)
+        ]
         print(
-            f"| {title} | {count} | {after_alone + saved[0]:.1f} MB | {after_alone:.1f} MB "
+            f"| {title} | {len(kernels)} | {after + saved[0]:.1f} MB | {after:.1f} MB "
             f"| {saved[0]:.1f} MB ({saved[0] / before[0]:.0%}) | {saved[1]:.1f} MB |"
         )
-
-
-def graph_names(graph: Graph) -> set[str]:
-    """The names of the graph's own nodes."""
-    return {node.name for node in graph.nodes}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from rwkv_edge.preprocess import FloatArray, UInt8Array
 from rwkv_edge.weights import shipped_onnx
 
 SIZE = 64
-HURT = "decoder3.conv"
+HURT = "decoders.1"
 
 
 def open_network(model: ModelProto) -> Callable[[UInt8Array], FloatArray]:
@@ -197,8 +197,9 @@ def overflowing(small_input: ModelProto) -> ModelProto:
         name = tensor.name.removeprefix("network.")
         factor = {
             f"{HURT}.conv.weight": 1e9,
-            f"{HURT}.conv.weight_bias": 1e9,
-            "decoder3.conv_local.conv.weight": 1e-9,
+            f"{HURT}.conv.bias": 1e9,
+            f"{HURT}.conv_skip.weight": 1e9,
+            f"{HURT}.conv_local.conv.weight": 1e-9,
         }.get(name)
         if factor is not None:
             scaled = numpy_helper.to_array(tensor) * np.float32(factor)
