@@ -23,7 +23,9 @@ class BuildWithPlugin(build_py):
 
     def _plugin_files(self):
         target = Path(self.build_lib) / "rwkv_edge" / "_plugins"
-        sources = [Path("plugins/CMakeLists.txt"), *sorted(Path("plugins/bi_wkv").iterdir())]
+        parts = ("bi_wkv", "common", "shift_mix")
+        sources = [path for part in parts for path in sorted(Path("plugins", part).iterdir())]
+        sources.insert(0, Path("plugins/CMakeLists.txt"))
         files = [(path, target / path.relative_to("plugins")) for path in sources]
         headers = Path("tools/fetch_tensorrt_headers.py")
         return [*files, (headers, target / headers.name)]

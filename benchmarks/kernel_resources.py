@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What the bi-WKV kernels cost before they run: registers, shared memory, spills, exponentials.
+"""What our kernels cost before they run: registers, shared memory, spills, exponentials.
 
     python benchmarks/kernel_resources.py [--arch sm_87] [--all]
 
-Compiles plugins/bi_wkv and, beside it, a plain kernel of two scans with running maxima, and reads
-ptxas's report and the machine code. No GPU is needed; nvcc and cuobjdump are (the latter also from
-pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm). MUFU.EX2 is the exponential of the special-
-function unit, of which an SM does 16 a clock; a "token" here is one token of one channel.
+Compiles plugins/bi_wkv and plugins/shift_mix and, beside them, a plain kernel of two scans with
+running maxima, and reads ptxas's report and the machine code. No GPU is needed; nvcc and cuobjdump
+are (the latter also from pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm). MUFU.EX2 is the
+exponential of the special-function unit, 16 a clock and SM; a "token" here is one token
+of one channel. ShiftMix takes no exponential.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCES = Path(__file__).resolve().parents[1] / "plugins" / "bi_wkv"
+PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 PLAIN = Path(__file__).with_name("plain_two_scans.cu")
 THREADS, SEGMENT, CHANNEL_CONSTANTS = 256, 8, 5  # bi_wkv_tile.h, bi_wkv_scan.h
 REGISTERS_A_SM, THREADS_A_SM, SHARED_A_SM = 65536, 1536, 164 * 1024  # sm_87
@@ -52,12 +53,14 @@ def _readable(mangled: str) -> str:
     """A short name: the kernel's type, the number type and the channels an access."""
     command = [_tool("c++filt"), mangled]
     name = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    match = re.search(r"bi_wkv<rwkv_edge::(\w+)(?:<([^>]*)>)?", name)
+    match = re.search(r"<rwkv_edge::(?:shift_mix_kernel::)?(\w+)(?:<([^>]*)>)?", name)
     if match is None:
         return mangled
     kinds = {"float": "fp32", "__half": "fp16", "__nv_bfloat16": "bf16", "true": "exact"}
     parameters = [part.strip() for part in (match.group(2) or "").split(",")]
     words = [kinds.get(p, f"x{p}" if p.isdigit() else "") for p in parameters]
+    if match.group(1) == "Mix":
+        return f"ShiftMix{parameters[2]} {words[0]} {words[1]}"
     return " ".join(filter(None, [match.group(1), *words]))
 
 
@@ -111,8 +114,9 @@ def main() -> None:
     parser.add_argument("--arch", default="sm_87")
     parser.add_argument("--all", action="store_true", help="all types, not fp16 and fp32 alone")
     options = parser.parse_args()
-    source = SOURCES / "bi_wkv_kernel.cu"
+    source = PLUGINS / "bi_wkv" / "bi_wkv_kernel.cu"
     full = compile_kernels(source, options.arch)
+    full |= compile_kernels(PLUGINS / "shift_mix" / "shift_mix_kernel.cu", options.arch)
     common = compile_kernels(source, options.arch, "-DWKV_COMMON_PATH_ONLY")
     plain_kernels = compile_kernels(PLAIN, options.arch)
     plain = next(kernel for name, kernel in plain_kernels.items() if "two_scansIf" in name)

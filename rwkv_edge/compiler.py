@@ -15,6 +15,8 @@ from rwkv_edge.files import file_sha256
 _PACKAGE = Path(__file__).resolve().parent
 _SOURCE_FOLDERS = (_PACKAGE / "_plugins", _PACKAGE.parent / "plugins")
 """Inside an installed wheel, and in a checkout."""
+_SOURCE_PARTS = ("bi_wkv", "common", "shift_mix")
+"""What a build reads in there, beside CMakeLists.txt."""
 _SHOWN_LINES = 3
 
 
@@ -34,9 +36,11 @@ def sources_sha256(folder: Path | None = None) -> str:
     """Return one hash over the names and contents of all files that a build reads."""
     folder = folder or sources_folder()
     total = hashlib.sha256()
-    for path in sorted([folder / "CMakeLists.txt", *(folder / "bi_wkv").iterdir()]):
+    parts = [path for part in _SOURCE_PARTS for path in (folder / part).iterdir()]
+    for path in sorted([folder / "CMakeLists.txt", *parts]):
         if path.suffix != ".md":
-            total.update(f"{path.name} {file_sha256(path)}\n".encode())
+            name = path.relative_to(folder).as_posix()
+            total.update(f"{name} {file_sha256(path)}\n".encode())
     return total.hexdigest()
 
 

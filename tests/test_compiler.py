@@ -16,9 +16,12 @@ def test_a_changed_source_has_another_place(tmp_path: Path) -> None:
     with (tmp_path / "plugins" / "examples" / "segment.cpp").open("a") as file:
         file.write("\n")
     assert before == compiler.sources_sha256(tmp_path / "plugins"), "examples are not the plugin"
-    with (tmp_path / "plugins" / "bi_wkv" / "bi_wkv_kernel.h").open("a") as file:
-        file.write("\n")
-    assert compiler.sources_sha256(tmp_path / "plugins") != before
+    for name in ("bi_wkv/bi_wkv_kernel.h", "common/launch.h", "shift_mix/shift_mix_kernel.cu"):
+        with (tmp_path / "plugins" / name).open("a") as file:
+            file.write("\n")
+        changed = compiler.sources_sha256(tmp_path / "plugins")
+        assert changed != before
+        before = changed
 
 
 def test_no_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,22 +7,11 @@
 namespace rwkv_edge {
 namespace {
 
-template <class Kernel, int kPhase>
-__device__ __forceinline__ void run_phases(const Job& job, typename Kernel::Registers& registers,
-                                           typename Kernel::Shared& shared) {
-  Kernel::template phase<kPhase>(job, Grid{blockIdx.x, blockIdx.y, blockIdx.z}, threadIdx.x,
-                                 registers, shared);
-  if constexpr (kPhase + 1 < Kernel::kPhases) {
-    __syncthreads();
-    run_phases<Kernel, kPhase + 1>(job, registers, shared);
-  }
-}
-
 template <class Kernel>
 __global__ void __launch_bounds__(kThreads) bi_wkv(const Job job) {
   __shared__ typename Kernel::Shared shared;
   typename Kernel::Registers registers;
-  run_phases<Kernel, 0>(job, registers, shared);
+  run_phases<Kernel>(job, registers, shared);
 }
 
 // Queues kernels on a stream.
@@ -31,12 +20,7 @@ struct Launcher {
 
   template <class Kernel>
   cudaError_t operator()(Tag<Kernel>, const Job& job) const {
-    const Grid grid = Kernel::grid(job);
-    Job argument = job;
-    void* arguments[] = {&argument};
-    // Unlike <<<>>> this returns the error of this very launch and leaves older ones alone.
-    return cudaLaunchKernel(bi_wkv<Kernel>, dim3(grid.x, grid.y, grid.z), dim3(kThreads), arguments,
-                            0, stream);
+    return launch(bi_wkv<Kernel>, Kernel::grid(job), job, stream);
   }
 };
 

@@ -7,17 +7,17 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace rwkv_edge {
+#include "../common/float_type.h"
 
-// The type of k, v, y and their gradients. Everything else is float32, the scan's state included.
-enum class BiWkvType : int32_t { kFloat = 0, kHalf = 1, kBFloat16 = 2 };
+namespace rwkv_edge {
 
 // All tensors are contiguous and on the device. (B, T, C) is batch, tokens, channels.
 struct BiWkvParams {
   int64_t batch = 0;
   int64_t tokens = 0;
   int64_t channels = 0;
-  BiWkvType type = BiWkvType::kFloat;
+  // Of k, v, y and their gradients. Everything else is float32, the scan's state included.
+  FloatType type = FloatType::kFloat;
 
   const float* w = nullptr;  // (C), the decay a token, of either sign
   const float* u = nullptr;  // (C), the bonus of a token for itself

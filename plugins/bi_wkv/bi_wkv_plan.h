@@ -7,11 +7,6 @@
 
 namespace rwkv_edge {
 
-template <class Kernel>
-struct Tag {
-  using type = Kernel;
-};
-
 // Up to this many blocks, each block adds up what enters it; beyond, CarryScan does it for all.
 constexpr int kMostBlocksToWalk = 16;
 
@@ -95,8 +90,7 @@ cudaError_t queue_backward(const Job& job, Run&& run) {
 // Two channels an access need an even channel count and pointers to match.
 inline bool pairs_fit(const BiWkvParams& p) {
   const auto aligned = [&](const void* pointer) {
-    const size_t size = p.type == BiWkvType::kFloat ? 8 : 4;
-    return reinterpret_cast<uintptr_t>(pointer) % size == 0;
+    return reinterpret_cast<uintptr_t>(pointer) % (2 * size_of(p.type)) == 0;
   };
   return p.channels % 2 == 0 && aligned(p.k) && aligned(p.v) && aligned(p.y);
 }
@@ -115,11 +109,11 @@ cudaError_t plan_forward(const BiWkvParams& p, Run&& run) {
   const bool enough = layout.bytes() == 0 || (p.workspace && p.workspace_bytes >= layout.bytes());
   if (!p.w || !p.u || !p.k || !p.v || !p.y || !enough) return cudaErrorInvalidValue;
   switch (p.type) {
-    case BiWkvType::kFloat:
+    case FloatType::kFloat:
       return forward_as<float>(p, layout, run);
-    case BiWkvType::kHalf:
+    case FloatType::kHalf:
       return forward_as<__half>(p, layout, run);
-    case BiWkvType::kBFloat16:
+    case FloatType::kBFloat16:
       return forward_as<__nv_bfloat16>(p, layout, run);
   }
   return cudaErrorInvalidValue;
@@ -137,11 +131,11 @@ cudaError_t plan_backward(const BiWkvParams& p, Run&& run) {
     if (!p.workspace || p.workspace_bytes < layout.bytes()) return cudaErrorInvalidValue;
   }
   switch (p.type) {
-    case BiWkvType::kFloat:
+    case FloatType::kFloat:
       return queue_backward<float>(make_job<1>(p, layout), run);
-    case BiWkvType::kHalf:
+    case FloatType::kHalf:
       return queue_backward<__half>(make_job<1>(p, layout), run);
-    case BiWkvType::kBFloat16:
+    case FloatType::kBFloat16:
       return queue_backward<__nv_bfloat16>(make_job<1>(p, layout), run);
   }
   return cudaErrorInvalidValue;

@@ -1,10 +1,5 @@
-// The TensorRT plugin. Everything that TensorRT calls is noexcept and answers trouble with a return
-// value and a line in TensorRT's log.
-
 #include "bi_wkv_plugin.h"
 
-#include <atomic>
-#include <cstdio>
 #include <new>
 
 #include "bi_wkv_kernel.h"
@@ -17,71 +12,22 @@ using nvinfer1::Dims;
 using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::PluginTensorDesc;
 
-constexpr char kName[] = "BiWKV";
-constexpr char kVersion[] = "1";
-constexpr char kNamespace[] = "rwkv_edge";
-
 // The order of inputs, as in the ONNX node, with the output behind them.
 enum Tensor : int32_t { kW, kU, kK, kV, kInputs, kY = kInputs, kTensors };
-
-std::atomic<nvinfer1::ILoggerFinder*> logger_finder{nullptr};
-
-// Writes one line to TensorRT's log, if there is one, and returns what a failed call returns.
-int32_t fail(char const* where, char const* why) noexcept {
-  nvinfer1::ILoggerFinder* const finder = logger_finder.load();
-  nvinfer1::ILogger* const logger = finder != nullptr ? finder->findLogger() : nullptr;
-  if (logger != nullptr) {
-    char line[256];
-    std::snprintf(line, sizeof line, "rwkv_edge::BiWKV, %s: %s", where, why);
-    logger->log(nvinfer1::ILogger::Severity::kERROR, line);
-  }
-  return -1;
-}
-
-bool is_data_type(DataType type) noexcept {
-  return type == DataType::kFLOAT || type == DataType::kHALF || type == DataType::kBF16;
-}
-
-BiWkvType kernel_type(DataType type) noexcept {
-  switch (type) {
-    case DataType::kHALF:
-      return BiWkvType::kHalf;
-    case DataType::kBF16:
-      return BiWkvType::kBFloat16;
-    default:
-      return BiWkvType::kFloat;
-  }
-}
 
 // w and u (C), k, v and y (B, T, C). A dimension may be -1, not known yet.
 bool shapes_fit(Dims const& w, Dims const& u, Dims const& k, Dims const& v) noexcept {
   if (w.nbDims != 1 || u.nbDims != 1 || k.nbDims != 3 || v.nbDims != 3) return false;
-  const auto same = [](int64_t a, int64_t b) { return a == b || a < 0 || b < 0; };
   for (int32_t i = 0; i < 3; ++i)
-    if (!same(k.d[i], v.d[i])) return false;
-  return same(w.d[0], k.d[2]) && same(u.d[0], k.d[2]);
+    if (!same_side(k.d[i], v.d[i])) return false;
+  return same_side(w.d[0], k.d[2]) && same_side(u.d[0], k.d[2]);
 }
 
 }  // namespace
 
-nvinfer1::IPluginCapability* BiWkvPlugin::getCapabilityInterface(
-    nvinfer1::PluginCapabilityType type) noexcept {
-  switch (type) {
-    case nvinfer1::PluginCapabilityType::kCORE:
-      return static_cast<nvinfer1::IPluginV3OneCore*>(this);
-    case nvinfer1::PluginCapabilityType::kBUILD:
-      return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
-    case nvinfer1::PluginCapabilityType::kRUNTIME:
-      return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
-  }
-  return nullptr;
-}
-
-nvinfer1::IPluginV3* BiWkvPlugin::clone() noexcept { return new (std::nothrow) BiWkvPlugin; }
-
+nvinfer1::IPluginV3* BiWkvPlugin::make() noexcept { return new (std::nothrow) BiWkvPlugin; }
+nvinfer1::IPluginV3* BiWkvPlugin::clone() noexcept { return make(); }
 nvinfer1::AsciiChar const* BiWkvPlugin::getPluginName() const noexcept { return kName; }
-nvinfer1::AsciiChar const* BiWkvPlugin::getPluginVersion() const noexcept { return kVersion; }
-nvinfer1::AsciiChar const* BiWkvPlugin::getPluginNamespace() const noexcept { return kNamespace; }
 
 int32_t BiWkvPlugin::getNbOutputs() const noexcept { return 1; }
 
@@ -113,7 +59,7 @@ bool BiWkvPlugin::supportsFormatCombination(int32_t position,
   PluginTensorDesc const& desc = tensors[position].desc;
   if (desc.format != nvinfer1::TensorFormat::kLINEAR) return false;
   if (position == kW || position == kU) return desc.type == DataType::kFLOAT;
-  return position == kK ? is_data_type(desc.type) : desc.type == tensors[kK].desc.type;
+  return position == kK ? is_float_type(desc.type) : desc.type == tensors[kK].desc.type;
 }
 
 int32_t BiWkvPlugin::configurePlugin(DynamicPluginTensorDesc const* in, int32_t inputs,
@@ -129,9 +75,6 @@ size_t BiWkvPlugin::getWorkspaceSize(DynamicPluginTensorDesc const* in, int32_t,
   Dims const& k = in[kK].max;
   return bi_wkv_forward_workspace(k.d[0], k.d[1], k.d[2]);
 }
-
-// One tactic: timings depend on shapes and types alone.
-char const* BiWkvPlugin::getTimingCacheID() noexcept { return ""; }
 
 int32_t BiWkvPlugin::onShapeChange(PluginTensorDesc const* in, int32_t inputs,
                                    PluginTensorDesc const*, int32_t outputs) noexcept {
@@ -149,7 +92,7 @@ int32_t BiWkvPlugin::enqueue(PluginTensorDesc const* in, PluginTensorDesc const*
   params.batch = k.d[0];
   params.tokens = k.d[1];
   params.channels = k.d[2];
-  params.type = kernel_type(in[kK].type);
+  params.type = float_type(in[kK].type);
   params.w = static_cast<float const*>(inputs[kW]);
   params.u = static_cast<float const*>(inputs[kU]);
   params.k = inputs[kK];
@@ -162,39 +105,4 @@ int32_t BiWkvPlugin::enqueue(PluginTensorDesc const* in, PluginTensorDesc const*
   return error == cudaSuccess ? 0 : fail("enqueue", cudaGetErrorString(error));
 }
 
-nvinfer1::IPluginV3* BiWkvPlugin::attachToContext(nvinfer1::IPluginResourceContext*) noexcept {
-  return clone();
-}
-
-nvinfer1::PluginFieldCollection const* BiWkvPlugin::getFieldsToSerialize() noexcept {
-  return &no_fields_;
-}
-
-nvinfer1::IPluginV3* BiWkvPluginCreator::createPlugin(nvinfer1::AsciiChar const*,
-                                                      nvinfer1::PluginFieldCollection const*,
-                                                      nvinfer1::TensorRTPhase) noexcept {
-  return new (std::nothrow) BiWkvPlugin;
-}
-
-nvinfer1::PluginFieldCollection const* BiWkvPluginCreator::getFieldNames() noexcept {
-  return &no_fields_;
-}
-
-nvinfer1::AsciiChar const* BiWkvPluginCreator::getPluginName() const noexcept { return kName; }
-nvinfer1::AsciiChar const* BiWkvPluginCreator::getPluginVersion() const noexcept {
-  return kVersion;
-}
-nvinfer1::AsciiChar const* BiWkvPluginCreator::getPluginNamespace() const noexcept {
-  return kNamespace;
-}
-
 }  // namespace rwkv_edge
-
-void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { rwkv_edge::logger_finder.store(finder); }
-
-nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
-  static rwkv_edge::BiWkvPluginCreator creator;
-  static nvinfer1::IPluginCreatorInterface* const creators[] = {&creator};
-  count = 1;
-  return creators;
-}

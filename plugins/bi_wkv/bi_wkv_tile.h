@@ -1,12 +1,12 @@
 // How the work is cut: what a launch, a block and a thread own.
 #pragma once
 
+#include "../common/launch.h"
 #include "bi_wkv_kernel.h"
 #include "bi_wkv_state.h"
 
 namespace rwkv_edge {
 
-constexpr int kThreads = 256;
 constexpr int kSegment = 8;         // tokens a thread
 constexpr int kBlockChannels = 16;  // one 32-byte sector of float16
 constexpr int kSequences = 2 * kBlockChannels;
@@ -34,17 +34,8 @@ struct Job {
   float* log2_denominator;  // backward: log2 of the denominator
 };
 
-// Blocks of a grid. x counts channel groups, so that neighbours share cache lines, y token blocks,
-// z sequences.
-struct Grid {
-  unsigned x, y, z;
-};
-
-WKV_FN unsigned count_blocks(int64_t items, int a_block) {
-  return static_cast<unsigned>((items + a_block - 1) / a_block);
-}
-
-// The grid of the kernels that work on tiles of channels and tokens.
+// The grid of the kernels that work on tiles of channels and tokens: x counts channel groups, so
+// that neighbours share cache lines, y token blocks, z sequences.
 #ifndef WKV_MOST_ROWS
 #define WKV_MOST_ROWS 65535  // of a grid, in y; a test makes it smaller
 #endif

@@ -16,14 +16,14 @@
 namespace rwkv_edge {
 namespace {
 
-BiWkvType kernel_type(const at::Tensor& k) {
+FloatType kernel_type(const at::Tensor& k) {
   switch (k.scalar_type()) {
     case at::kFloat:
-      return BiWkvType::kFloat;
+      return FloatType::kFloat;
     case at::kHalf:
-      return BiWkvType::kHalf;
+      return FloatType::kHalf;
     case at::kBFloat16:
-      return BiWkvType::kBFloat16;
+      return FloatType::kBFloat16;
     default:
       TORCH_CHECK(false, "bi_wkv: k must be float32, float16 or bfloat16, not ", k.scalar_type());
   }

@@ -2,8 +2,8 @@
 
 A group is what a runtime does in one pass over memory, as TensorRT forms them: a convolution or a
 product with the bias, activation and residual behind it; a chain of element-wise operators; a
-normalisation; bi-WKV, one operator here whatever function defines it. Only what enters and leaves a
-group costs memory traffic.
+normalisation; each of our own operators, whatever function defines it. Only what enters and leaves
+a group costs memory traffic.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onnx import ModelProto, NodeProto
 
 from rwkv_edge.errors import BackendError
 
-BI_WKV = "BiWKV"
+BI_WKV, SHIFT_MIXES = "BiWKV", frozenset({"ShiftMix2", "ShiftMix3"})
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 # fmt: off
@@ -37,6 +37,8 @@ _SLOW_OPERATIONS = 16
 """Of an exponential: the special-function units do an eighth of the fused multiply-adds a clock."""
 _BI_WKV_OPERATIONS = 2 * _SLOW_OPERATIONS + 24
 """A token and channel: two exponentials, and the two scans."""
+_SHIFT_MIX_OPERATIONS = 3
+"""An element of a mix: two taps."""
 _MOVES = frozenset({"Gather", "Pad", "Slice", "Transpose"})
 """Copies, which a good runtime folds into the reads of whoever comes next."""
 _REARRANGING = frozenset({"Concat", "Expand", "Gather", "Pad", "Slice", "Split"})
@@ -157,6 +159,8 @@ def _operations(
         return 2.0 * outputs * inner, True
     if op == BI_WKV:
         return float(_BI_WKV_OPERATIONS * outputs), False
+    if op in SHIFT_MIXES:
+        return float(_SHIFT_MIX_OPERATIONS * outputs), False
     if op in _POINTWISE:
         return float(outputs * (_SLOW_OPERATIONS if op in _SLOW else 1)), False
     if op in _VIEWS or op in _MOVES:
@@ -276,6 +280,7 @@ def _kind(node: Node) -> str:
         "pointwise": _POINTWISE,
         "copy": _MOVES,
         "bi-WKV": {BI_WKV},
+        "shift and mix": SHIFT_MIXES,
         "normalisation": {"LayerNormalization", "Softmax"},
         "resize": {"Resize"},
     }

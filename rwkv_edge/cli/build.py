@@ -60,7 +60,7 @@ def build(
         bool, typer.Option("--no-fold", help="Keep the network as it was trained: slower.")
     ] = False,
     no_plugin: Annotated[
-        bool, typer.Option("--no-plugin", help="Build bi-WKV from TensorRT's own layers.")
+        bool, typer.Option("--no-plugin", help="Build from TensorRT's own layers alone.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Engine to write. Default: MODEL-PRECISION.engine.")

@@ -6,6 +6,8 @@ import hashlib
 import os
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +20,14 @@ from rwkv_edge.cli.engine_gate import calibration_images, gate_engine
 from rwkv_edge.cli.loading import export_to_cache, parse_imgsz
 from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
 from rwkv_edge.errors import BackendError, UsageError
-from rwkv_edge.export.function import NAME
+from rwkv_edge.export.function import NAMES
 from rwkv_edge.export.graph import (
     cast_input_first,
     input_shape,
     properties,
     read_onnx,
     set_batch,
-    without_function,
+    without_functions,
 )
 from rwkv_edge.files import atomic_path, file_sha256
 from rwkv_edge.preprocess import UInt8Array
@@ -153,7 +155,7 @@ def make_engine(request: Request) -> None:
         open_driver()  # what the gate will need is missed before the build, not after
     model = cast_input_first(exported)
     plugin = None
-    if request.use_plugin and any(node.op_type == NAME for node in model.graph.node):
+    if request.use_plugin and any(node.op_type in NAMES for node in model.graph.node):
         plugin = _find_plugin(request)
         load_plugin(request.backend, plugin.library)
     images: list[UInt8Array] = []
@@ -162,16 +164,13 @@ def make_engine(request: Request) -> None:
     lowered = None if request.precision == "fp32" else _lower(model, request, images)
     final = _set_batch(lowered.model if lowered else model, request.batch)
     if plugin is not None:
-        final = without_function(final)
+        final = without_functions(final)
     with progress_bar("building", None) as advance:
         built = build_engine(
             request.backend, final.SerializeToString(), request.batch, request.target, advance
         )
     manifest = _describe(request, exported, built, plugin, lowered)
-    if plugin is not None:
-        print(f"bi-WKV: {len(built.plugin_layers)} plugin layers")
-    else:
-        print("bi-WKV: TensorRT's own layers")
+    print(f"plugin layers: {_count_operators(final, built.plugin_layers)}")
     if request.runs_here:
         gate = gate_engine(built.plan, manifest, plugin, images, request.max_dice_drop)
         manifest = replace(manifest, gate=gate)
@@ -180,6 +179,14 @@ def make_engine(request: Request) -> None:
     with atomic_path(request.engine) as temporary:
         temporary.write_bytes(built.plan)
     write_manifest(request.engine, manifest)
+
+
+def _count_operators(model: ModelProto, layers: Sequence[str]) -> str:
+    """Say which operators these layers are; they have the names of the model's nodes."""
+    operators = {node.name: node.op_type for node in model.graph.node}
+    counts = Counter(operators.get(layer, layer) for layer in layers)
+    found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return found or "none, TensorRT's own instead"
 
 
 def _why_not(request: Request) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 plugin = typer.Typer(
-    help="The TensorRT plugin that runs bi-WKV as one fused kernel.",
+    help="The TensorRT plugin: bi-WKV, and q-shift with its mixes, as one kernel each.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

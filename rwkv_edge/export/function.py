@@ -1,7 +1,8 @@
-"""The model-local ONNX function behind every `rwkv_edge::BiWKV` node, in standard operators.
+"""The model-local ONNX functions behind our operators, in standard ones.
 
-A runtime without our kernel inlines it. Two exact bodies, chosen by the checkpoint's decays: four
-cumulative sums, and, where their exponents would leave float32, a stabilised two-level form.
+A runtime without our kernels inlines them. `BiWKV` has two exact bodies, chosen by the checkpoint's
+decays: four cumulative sums, and, where their exponents would leave float32, a stabilised two-level
+form. `ShiftMix2` and `ShiftMix3` are depthwise convolutions, one a mix.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import numpy as np
 import onnx
 from onnx import parser
 
-DOMAIN, NAME = "rwkv_edge", "BiWKV"
+DOMAIN, BI_WKV = "rwkv_edge", "BiWKV"
+SHIFT_MIXES = {2: "ShiftMix2", 3: "ShiftMix3"}
+"""By the number of mixes."""
+NAMES = frozenset({BI_WKV, *SHIFT_MIXES.values()})
 PLUGIN_VERSION = "1"
 
 LARGEST_REACH = 40.0
@@ -218,6 +222,19 @@ _CHUNKED = """
 }
 """
 
+# Shapes: x (B, C, H, W), weights (C, 1, 3, 3), y (B, H, W, C).
+_SHIFT_MIX = """
+<domain: "rwkv_edge", opset_import: ["" : {opset}]>
+{name} <group, plugin_version, plugin_namespace> (x, {weights}) => ({outputs})
+{{
+{body}
+}}
+"""
+_MIX = """
+    map{n} = Conv <group: int = @group, pads = [1, 1, 1, 1]> (x, weight{n})
+    y{n} = Transpose <perm = [0, 2, 3, 1]> (map{n})
+"""
+
 
 def bi_wkv_function(reach: float, opset: int) -> onnx.FunctionProto:
     """Return the function that defines bi-WKV for runtimes that do not know it.
@@ -234,3 +251,21 @@ def bi_wkv_function(reach: float, opset: int) -> onnx.FunctionProto:
 def largest_reach(decays: list[np.ndarray]) -> float:
     """Return the largest |w| T of a model, `decays` being its undivided spatial decays (C,)."""
     return max((float(np.abs(decay).max()) for decay in decays), default=0.0)
+
+
+def shift_mix_function(mixes: int, opset: int) -> onnx.FunctionProto:
+    """Return the function that defines ShiftMix for runtimes that do not know it.
+
+    Args:
+        mixes: how many, 2 or 3; a function has a fixed number of outputs.
+        opset: version of the standard operators.
+    """
+    text = _SHIFT_MIX.format(
+        opset=opset,
+        name=SHIFT_MIXES[mixes],
+        weights=", ".join(f"weight{n}" for n in range(mixes)),
+        outputs=", ".join(f"y{n}" for n in range(mixes)),
+        body="".join(_MIX.format(n=n) for n in range(mixes)),
+    )
+    function: onnx.FunctionProto = parser.parse_function(text)
+    return function

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from rwkv_edge.errors import BackendError
-from rwkv_edge.export.function import NAME
+from rwkv_edge.export.function import NAMES
 
 _NETWORK = "network."
 
@@ -157,10 +157,10 @@ def set_batch(model: ModelProto, batch: int | None) -> ModelProto:
     return result
 
 
-def without_function(model: ModelProto) -> ModelProto:
-    """Drop bi-WKV's definition in standard operators, so that every parser asks for the plugin."""
+def without_functions(model: ModelProto) -> ModelProto:
+    """Drop what defines our operators in standard ones, so that every parser asks for plugins."""
     result = copy_model(model)
-    kept = [function for function in result.functions if function.name != NAME]
+    kept = [function for function in result.functions if function.name not in NAMES]
     del result.functions[:]
     result.functions.extend(kept)
     return result
@@ -191,7 +191,7 @@ def infer_types(model: ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def raise_opset(model: ModelProto, version: int) -> None:
-    """Declare, in place, at least this version of the standard operators, in the function too.
+    """Declare, in place, at least this version of the standard operators, in the functions too.
 
     Between 18 and 22 the operators of our graphs only gained types, so nothing else changes.
     """

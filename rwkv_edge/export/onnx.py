@@ -1,4 +1,4 @@
-"""Exporting to ONNX: uint8 pictures in, probabilities out, one `BiWKV` node an attention block.
+"""Exporting to ONNX: uint8 pictures in, probabilities out, our operators as one node each.
 
 The input is `image` (N, H, W, 3) uint8 BGR, the output `probability` (N, classes, H, W) float32.
 Normalisation and sigmoid (or softmax) are inside. The file is self-contained; what a runtime or a
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,13 @@ from rwkv_edge.config import NORMALISATION, RESEARCH_USE
 from rwkv_edge.errors import ExportError, MissingDependencyError, UsageError
 from rwkv_edge.export.check import TOLERANCE, largest_error
 from rwkv_edge.export.function import (
+    BI_WKV,
     DOMAIN,
-    NAME,
     PLUGIN_VERSION,
+    SHIFT_MIXES,
     bi_wkv_function,
     largest_reach,
+    shift_mix_function,
 )
 from rwkv_edge.files import atomic_path
 from rwkv_edge.models import CheckpointInfo, Segmenter, fold
@@ -85,7 +87,7 @@ def export_onnx(
     segmenter = Segmenter(network).eval()
     traced = fold(segmenter) if folded else segmenter
     model = _trace(traced, (batch, *imgsz, 3), opset)
-    _add_function(model, network, opset)
+    _add_functions(model, network, opset)
     _describe(model, info, imgsz, weights_sha256)
     with atomic_path(output) as temporary:
         onnx.save(model, temporary)
@@ -101,7 +103,7 @@ def export_onnx(
 
 def _trace(segmenter: Segmenter, shape: tuple[int, ...], opset: int) -> onnx.ModelProto:
     try:
-        node = _bi_wkv_node()
+        nodes = _our_nodes()
     except ImportError as error:
         raise MissingDependencyError("onnxscript", "export", "exporting") from error
     with _quiet(), torch.no_grad():
@@ -113,7 +115,7 @@ def _trace(segmenter: Segmenter, shape: tuple[int, ...], opset: int) -> onnx.Mod
                 opset_version=opset,
                 input_names=["image"],
                 output_names=["probability"],
-                custom_translation_table={torch.ops.rwkv_edge.bi_wkv.default: node},
+                custom_translation_table=nodes,
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
@@ -126,44 +128,64 @@ def _trace(segmenter: Segmenter, shape: tuple[int, ...], opset: int) -> onnx.Mod
     return model
 
 
-def _bi_wkv_node() -> Any:
-    """Return the translation of the Torch op: one node that names the plugin for TensorRT."""
+def _our_nodes() -> dict[Any, Callable[..., Any]]:
+    """Return the translations of our Torch ops: one node each, which names TensorRT's plugin."""
+    bi_wkv = _operator(BI_WKV, {"w": "tensor(float)", "u": "tensor(float)", "k": "T", "v": "T"}, 1)
+    mixes = {
+        count: _operator(name, {"x": "T", **{f"weight{n}": "T" for n in range(count)}}, count)
+        for count, name in SHIFT_MIXES.items()
+    }
+    plugin = {"plugin_version": PLUGIN_VERSION, "plugin_namespace": DOMAIN}
+
+    def translate_bi_wkv(w: Any, u: Any, k: Any, v: Any) -> Any:
+        return bi_wkv(w, u, k, v, **plugin)
+
+    def translate_shift_mix(x: Any, weights: Sequence[Any]) -> Any:
+        return mixes[len(weights)](x, *weights, group=weights[0].shape[0], **plugin)
+
+    return {
+        torch.ops.rwkv_edge.bi_wkv.default: translate_bi_wkv,
+        torch.ops.rwkv_edge.shift_mix.default: translate_shift_mix,
+    }
+
+
+def _operator(name: str, inputs: dict[str, str], outputs: int) -> Any:
+    """Declare one of our operators to the exporter, with the type of each input."""
     from onnx.defs import OpSchema
     from onnxscript.values import Op, Opset
 
+    attributes = {
+        "group": OpSchema.AttrType.INT,
+        "plugin_version": OpSchema.AttrType.STRING,
+        "plugin_namespace": OpSchema.AttrType.STRING,
+    }
     schema = OpSchema(
-        NAME,
+        name,
         DOMAIN,
         1,
-        inputs=[
-            OpSchema.FormalParameter("w", "tensor(float)"),
-            OpSchema.FormalParameter("u", "tensor(float)"),
-            OpSchema.FormalParameter("k", "T"),
-            OpSchema.FormalParameter("v", "T"),
-        ],
-        outputs=[OpSchema.FormalParameter("y", "T")],
+        inputs=[OpSchema.FormalParameter(label, kind) for label, kind in inputs.items()],
+        outputs=[OpSchema.FormalParameter(f"y{n}", "T") for n in range(outputs)],
         type_constraints=[("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")],
         attributes=[
-            OpSchema.Attribute(name, OpSchema.AttrType.STRING, "")
-            for name in ("plugin_version", "plugin_namespace")
+            OpSchema.Attribute(label, kind, "", required=False)
+            for label, kind in attributes.items()
         ],
     )
-    operator = Op(Opset(DOMAIN, 1), NAME, schema)
-
-    def translate(w: Any, u: Any, k: Any, v: Any) -> Any:
-        return operator(w, u, k, v, plugin_version=PLUGIN_VERSION, plugin_namespace=DOMAIN)
-
-    return translate
+    return Op(Opset(DOMAIN, 1), name, schema)
 
 
-def _add_function(model: onnx.ModelProto, network: nn.Module, opset: int) -> None:
-    decays = [
-        parameter.detach().numpy()
-        for name, parameter in network.named_parameters()
-        if name.endswith("spatial_decay")
-    ]
-    if decays:
+def _add_functions(model: onnx.ModelProto, network: nn.Module, opset: int) -> None:
+    used = {node.op_type for node in model.graph.node}
+    if BI_WKV in used:
+        decays = [
+            parameter.detach().numpy()
+            for name, parameter in network.named_parameters()
+            if name.endswith("spatial_decay")
+        ]
         model.functions.append(bi_wkv_function(largest_reach(decays), opset))
+    model.functions.extend(
+        shift_mix_function(count, opset) for count, name in SHIFT_MIXES.items() if name in used
+    )
 
 
 def _describe(

@@ -13,13 +13,13 @@ import ml_dtypes
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from rwkv_edge.export.function import NAME
+from rwkv_edge.export.function import BI_WKV
 from rwkv_edge.export.graph import copy_model, infer_types, prune_initializers, raise_opset
 
 FLOAT32_OPERATORS = frozenset(
     {"LayerNormalization", "BatchNormalization", "Softmax", "ReduceMean", "Pow"}
 )
-_FLOAT32_INPUTS = {"Resize": (1, 2), NAME: (0, 1)}
+_FLOAT32_INPUTS = {"Resize": (1, 2), BI_WKV: (0, 1)}
 """Inputs that the operator wants in float32 whatever the others are: scales; w and u."""
 
 _ELEMENTS = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}

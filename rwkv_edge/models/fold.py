@@ -83,7 +83,7 @@ def fold_normalisation(segmenter: Segmenter) -> RawSegmenter:
 
 
 def fold_shifts(network: RWKVUNet) -> None:
-    """Make q-shift and its mixes convolutions in the encoder, tokens (B, H, W, C)."""
+    """Make q-shift and its mixes one operator in the encoder, tokens (B, H, W, C)."""
     for stage in network.encoder.children():
         assert isinstance(stage, nn.ModuleList)
         for index, block in enumerate(stage):

@@ -16,7 +16,7 @@ from rwkv_edge.models.blocks import InvertedResidual, SpatialMix
 from rwkv_edge.models.ccm import ChannelMix, CrossChannelMix
 from rwkv_edge.models.rwkv_unet import DecoderBlock, RWKVUNet
 from rwkv_edge.models.segmenter import Segmenter
-from rwkv_edge.ops import bi_wkv
+from rwkv_edge.ops import bi_wkv, shift_mix, shift_mix_weight
 
 
 class RawSegmenter(Segmenter):
@@ -74,45 +74,36 @@ def matrix(conv: nn.Conv2d) -> Tensor:
     return conv.weight[:, :, 0, 0]
 
 
-def shift_mix(ratio: Tensor) -> nn.Conv2d:
-    """Return q-shift and the mix with the unshifted map as one depthwise 3x3 convolution.
-
-    Two of its nine taps are not zero: `ratio` on the pixel itself, 1 - `ratio` on the neighbour
-    from which the channel is shifted.
+class ShiftMix(nn.Module):
+    """q-shift and its mixes with the unshifted map, in one pass over the map.
 
     Args:
-        ratio: (1, 1, C) share of the unshifted map.
+        ratios: of each mix, (1, 1, C), the share of the unshifted map.
     """
-    share = ratio.flatten()
-    quarter = share.numel() // 4
-    weight = share.new_zeros(share.numel(), 1, 3, 3)
-    weight[:, 0, 1, 1] = share
-    for index, (row, column) in enumerate(((1, 0), (1, 2), (0, 1), (2, 1))):
-        part = slice(index * quarter, (index + 1) * quarter)
-        weight[part, 0, row, column] = 1 - share[part]
-    weight[4 * quarter :, 0, 1, 1] = 1
-    conv = nn.Conv2d(len(weight), len(weight), 3, padding=1, groups=len(weight), bias=False)
-    conv.weight = nn.Parameter(weight)
-    return conv
+
+    def __init__(self, *ratios: Tensor) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(shift_mix_weight(ratio) for ratio in ratios)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, H, W) to (B, H, W, C) for each mix."""
+        return shift_mix(x, list(self.weights))
 
 
 class FoldedSpatialMix(nn.Module):
-    """SpatialMix whose shifts are convolutions."""
+    """SpatialMix that shifts and mixes in one pass."""
 
     def __init__(self, mix: SpatialMix) -> None:
         super().__init__()
         self.spatial_decay, self.spatial_first = mix.spatial_decay, mix.spatial_first
-        self.shift_k = shift_mix(mix.spatial_mix_k)
-        self.shift_v = shift_mix(mix.spatial_mix_v)
-        self.shift_r = shift_mix(mix.spatial_mix_r)
+        self.shift = ShiftMix(mix.spatial_mix_k, mix.spatial_mix_v, mix.spatial_mix_r)
         self.key, self.value, self.receptance = mix.key, mix.value, mix.receptance
         self.key_norm, self.output = mix.key_norm, mix.output
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, H, W, C)."""
-        k = self.key(channels_last(self.shift_k(x)))
-        v = self.value(channels_last(self.shift_v(x)))
-        r = self.receptance(channels_last(self.shift_r(x)))
+        mixed_k, mixed_v, mixed_r = self.shift(x)
+        k, v, r = self.key(mixed_k), self.value(mixed_v), self.receptance(mixed_r)
         height, width = x.shape[2:]
         count = height * width
         y = bi_wkv(
@@ -138,18 +129,18 @@ class FoldedAttentionBlock(nn.Module):
 
 
 class FoldedChannelMix(nn.Module):
-    """ChannelMix whose shifts are convolutions."""
+    """ChannelMix that shifts and mixes in one pass."""
 
     def __init__(self, mix: ChannelMix) -> None:
         super().__init__()
-        self.shift_k, self.shift_r = shift_mix(mix.spatial_mix_k), shift_mix(mix.spatial_mix_r)
+        self.shift = ShiftMix(mix.spatial_mix_k, mix.spatial_mix_r)
         self.key, self.receptance = mix.key, mix.receptance
         self.key_norm, self.value = mix.key_norm, mix.value
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, H, W, C)."""
-        k = F.relu(self.key(channels_last(self.shift_k(x))))
-        r = self.receptance(channels_last(self.shift_r(x)))
+        mixed_k, mixed_r = self.shift(x)
+        k, r = F.relu(self.key(mixed_k)), self.receptance(mixed_r)
         return torch.sigmoid(r) * self.value(self.key_norm(k * k))
 
 

@@ -1,4 +1,4 @@
-"""bi-WKV as the formula says it, in float64: what every faster form is compared with."""
+"""Our operators as their formulae say, in float64: what every faster form is compared with."""
 
 from __future__ import annotations
 
@@ -37,3 +37,27 @@ def bi_wkv_ref(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
         weights = torch.softmax(bias + keys[:, :, None, :], dim=-1)
         blocks.append((weights @ values[..., None])[..., 0])
     return torch.cat(blocks, dim=2).transpose(1, 2)
+
+
+def shift_mix_ref(x: Tensor, ratio: Tensor) -> Tensor:
+    """Shift four quarters of the channels by one pixel and mix with the unshifted map.
+
+    The quarters move right, left, down and up, zeros come in, channels that remain stay.
+
+    Args:
+        x: (B, C, H, W).
+        ratio: share of the unshifted map in each channel, C elements.
+
+    Returns:
+        (B, H, W, C) float64.
+    """
+    x = x.double()
+    shifted, quarter = x.clone(), x.shape[1] // 4
+    right, left, down, up = (slice(i * quarter, (i + 1) * quarter) for i in range(4))
+    shifted[:, : 4 * quarter] = 0
+    shifted[:, right, :, 1:] = x[:, right, :, :-1]
+    shifted[:, left, :, :-1] = x[:, left, :, 1:]
+    shifted[:, down, 1:] = x[:, down, :-1]
+    shifted[:, up, :-1] = x[:, up, 1:]
+    share = ratio.double().reshape(-1, 1, 1)
+    return (share * x + (1 - share) * shifted).permute(0, 2, 3, 1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rwkv_edge.errors import BackendError
 from rwkv_edge.files import file_sha256
-from rwkv_edge.runtime.plugin import NAME, NAMESPACE, VERSION
+from rwkv_edge.runtime.plugin import NAMES, NAMESPACE, VERSION
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -86,7 +86,7 @@ def _logger(module: ModuleType) -> Any:
 
 
 def load_plugin(backend: Backend, library: Path) -> None:
-    """Register the plugin of a library with TensorRT.
+    """Register the plugins of a library with TensorRT.
 
     Raises:
         BackendError: it cannot be loaded, holds another plugin or version, or another build of it
@@ -94,7 +94,7 @@ def load_plugin(backend: Backend, library: Path) -> None:
     """
     registry: trt.IPluginRegistry = backend.module.get_plugin_registry()
     sha256 = file_sha256(library)
-    if registry.get_creator(NAME, VERSION, NAMESPACE) is not None:
+    if len(_missing(registry)) < len(NAMES):
         if _loaded.get(backend.name, sha256) == sha256:
             return
         raise BackendError(
@@ -105,12 +105,18 @@ def load_plugin(backend: Backend, library: Path) -> None:
         handle = registry.load_library(str(library))
     except (RuntimeError, OSError) as error:
         raise BackendError(f"{library}: {error}; rwkv-edge plugin build makes it anew") from error
-    if handle is None or registry.get_creator(NAME, VERSION, NAMESPACE) is None:
+    missing = _missing(registry)
+    if handle is None or missing:
         raise BackendError(
-            f"{library}: {backend.name} {backend.version} finds no {NAME} version {VERSION} in it; "
-            "rwkv-edge plugin build makes it anew"
+            f"{library}: {backend.name} {backend.version} finds no {(missing or NAMES)[0]} version "
+            f"{VERSION} in it; rwkv-edge plugin build makes it anew"
         )
     _loaded[backend.name] = sha256
+
+
+def _missing(registry: trt.IPluginRegistry) -> list[str]:
+    """Return which of our plugins TensorRT does not know."""
+    return [name for name in NAMES if registry.get_creator(name, VERSION, NAMESPACE) is None]
 
 
 def _link_rtx_libraries() -> None:

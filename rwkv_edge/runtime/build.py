@@ -20,7 +20,7 @@ from rwkv_edge.errors import BackendError, UsageError
 from rwkv_edge.files import atomic_path
 from rwkv_edge.runtime.backend import TENSORRT, TENSORRT_RTX, Backend, make_logger
 from rwkv_edge.runtime.machine import find_gpu
-from rwkv_edge.runtime.plugin import NAME
+from rwkv_edge.runtime.plugin import NAMES
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -213,7 +213,7 @@ def _explain_parser(backend: Backend, parser: trt.OnnxParser, errors: list[str])
         return _explain(backend, errors)
     error = parser.get_error(parser.num_errors - 1)
     where = f"layer '{error.node_name()}' ({error.node_operator()})"
-    if error.node_operator() == NAME:
+    if error.node_operator() in NAMES:
         return f"{where}: the plugin is missing; rwkv-edge plugin build, or build with --no-plugin"
     reason = " ".join(error.desc().split())
     if not error.node_name():

@@ -142,3 +142,13 @@ def test_jetson_changes_nothing_elsewhere(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "is this a Jetson?" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_fusion_candidates(tmp_path: Path) -> None:
+    out = script(tmp_path, "fusion_candidates.py")
+    assert "| q-shift and its mixes | 5 |" in out
+    rows = [line.split("|") for line in out.splitlines() if " MB (" in line]
+    assert len(rows) == 4
+    for _, _, _, before, after, *_ in rows:
+        assert float(before.split()[0]) > float(after.split()[0])

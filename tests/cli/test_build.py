@@ -121,7 +121,7 @@ def test_float16_in_one_line(
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert re.search(r"gate: passed in ONNX Runtime, no GPU .*here; Dice 0\.99", text)
-    assert "bi-WKV: 4 plugin layers" in text
+    assert "plugin layers: 4 BiWKV" in text
     engine = Path("rwkv-unet-tiny-256-fp16.engine")
     manifest = read_manifest(engine)
     assert manifest.engine_sha256 == file_sha256(engine)

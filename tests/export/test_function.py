@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime as ort
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from rwkv_edge.export.function import LARGEST_REACH, bi_wkv_function, largest_reach
-from rwkv_edge.ops import bi_wkv_ref
+from rwkv_edge.export.function import (
+    LARGEST_REACH,
+    NAMES,
+    SHIFT_MIXES,
+    bi_wkv_function,
+    largest_reach,
+    shift_mix_function,
+)
+from rwkv_edge.ops import bi_wkv_ref, shift_mix_ref, shift_mix_weight
+from rwkv_edge.runtime import plugin
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -74,3 +83,50 @@ def test_the_range_decides_the_form() -> None:
     operators = [{n.op_type for n in bi_wkv_function(r, 18).node} for r in (40.0, 41.0)]
     assert "CumSum" in operators[0]
     assert "CumSum" not in operators[1]
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, HALF])
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (2, 7, 5, 3), (1, 3, 2, 4), (2, 96, 6, 8)])
+@pytest.mark.parametrize("mixes", SHIFT_MIXES)
+def test_shift_mix(mixes: int, shape: tuple[int, ...], dtype: int) -> None:
+    """One node whose weights, constants of the file, reach the convolutions as constants."""
+    kind = np.float16 if dtype == HALF else np.float32
+    rng = np.random.default_rng(shape)
+    x, ratios = rng.normal(size=shape).astype(kind), rng.random((mixes, shape[1]))
+    weights = [shift_mix_weight(torch.from_numpy(r)).numpy().astype(kind) for r in ratios]
+    names = [f"w{n}" for n in range(mixes)], [f"y{n}" for n in range(mixes)]
+    node = helper.make_node(
+        SHIFT_MIXES[mixes],
+        ["x", *names[0]],
+        names[1],
+        domain="rwkv_edge",
+        group=shape[1],
+        plugin_version="1",
+        plugin_namespace="rwkv_edge",
+    )
+    maps = [helper.make_tensor_value_info(n, dtype, list("NHWC")) for n in names[1]]
+    model = helper.make_model(
+        helper.make_graph(
+            [node],
+            "one",
+            [helper.make_tensor_value_info("x", dtype, shape)],
+            maps,
+            [numpy_helper.from_array(w, n) for n, w in zip(names[0], weights, strict=True)],
+        ),
+        functions=[shift_mix_function(mixes, 18)],
+        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("rwkv_edge", 1)],
+        ir_version=10,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    inlined = onnx.inliner.inline_local_functions(model)
+    convolutions = [n for n in inlined.graph.node if n.op_type == "Conv"]
+    assert [n.input[1] for n in convolutions] == names[0]
+    one = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for mixed, ratio in zip(one.run(None, {"x": x}), ratios, strict=True):
+        assert mixed.dtype == kind
+        expected = shift_mix_ref(torch.from_numpy(x), torch.from_numpy(ratio)).numpy()
+        assert np.abs(mixed - expected).max() < (5e-3 if dtype == HALF else 1e-6)
+
+
+def test_operators_and_plugins_have_the_same_names() -> None:
+    assert set(plugin.NAMES) == NAMES

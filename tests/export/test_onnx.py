@@ -9,6 +9,7 @@ import torch
 
 from rwkv_edge.errors import ExportError, OutputError, UsageError
 from rwkv_edge.export import export_onnx
+from rwkv_edge.export.function import NAMES
 from rwkv_edge.models import CheckpointInfo, create_model
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
 from rwkv_edge.runtime.torch import TorchRunner
@@ -34,7 +35,7 @@ def exported(network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory)
     info = CheckpointInfo("tiny", training="on discs")
     report = export_onnx(network, info, path, imgsz=(64, 96), weights_sha256="abc")
     assert report.max_error < 1e-4
-    assert report.nodes["BiWKV"] == 4
+    assert [report.nodes[name] for name in ("BiWKV", "ShiftMix3", "ShiftMix2")] == [4, 4, 1]
     return path
 
 
@@ -48,11 +49,12 @@ def test_the_graph_is_clean(exported: Path) -> None:
         if node.op_type == "Transpose":
             before = producer.get(node.input[0])
             assert before is None or before.op_type != "Transpose", node.name
-    nodes = [node for node in model.graph.node if node.op_type == "BiWKV"]
-    assert {node.domain for node in nodes} == {"rwkv_edge"}
+    ours = [node for node in model.graph.node if node.domain == "rwkv_edge"]
+    assert {node.op_type for node in ours} == NAMES
     constants = {tensor.name for tensor in model.graph.initializer}
-    for node in nodes:
-        assert {node.input[0], node.input[1]} <= constants  # w / T and u / T are folded
+    for node in ours:
+        bi_wkv = node.op_type == "BiWKV"  # whose w / T and u / T are folded
+        assert constants.issuperset(node.input[:2] if bi_wkv else node.input[1:])
 
 
 def test_the_file_describes_itself(exported: Path) -> None:
@@ -64,7 +66,7 @@ def test_the_file_describes_itself(exported: Path) -> None:
     assert properties["weights_sha256"] == "abc"
     assert "not for diagnosis" in properties["use"]
     assert str(Path.home()) not in str(model.graph.node)  # no traces of this machine
-    assert [f.name for f in model.functions] == ["BiWKV"]
+    assert {f.name for f in model.functions} == NAMES
     image, probability = model.graph.input[0], model.graph.output[0]
     assert (image.name, probability.name) == ("image", "probability")
     assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -88,7 +90,8 @@ def test_extreme_decays_take_the_chunked_form(tmp_path: Path) -> None:
                 parameter.mul_(60)
     path = tmp_path / "far.onnx"
     assert export_onnx(model, CheckpointInfo("tiny"), path, imgsz=(64, 64)).max_error < 1e-4
-    operators = {node.op_type for node in onnx.load(path).functions[0].node}
+    functions = {function.name: function for function in onnx.load(path).functions}
+    operators = {node.op_type for node in functions["BiWKV"].node}
     assert "CumSum" not in operators
 
 

@@ -22,7 +22,7 @@ from rwkv_edge.models.fold import (
     fold_shifts,
     merge_stem,
 )
-from rwkv_edge.models.folded import enlarge, shift_mix, shrink
+from rwkv_edge.models.folded import ShiftMix, enlarge, shrink
 from rwkv_edge.weights import shipped_checkpoint
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -138,14 +138,15 @@ def test_fewer_multiply_accumulates() -> None:
         assert counts[1] <= bound * counts[0]
 
 
-@pytest.mark.parametrize("channels", [4, 7, 96])
+@pytest.mark.parametrize("channels", [3, 4, 7, 96])
 def test_shift_mix_is_q_shift_and_mix(channels: int) -> None:
     torch.manual_seed(0)
-    x, ratio = torch.randn(2, channels, 5, 6), torch.rand(1, 1, channels)
-    share = ratio.reshape(1, channels, 1, 1)
+    x, ratios = torch.randn(2, channels, 5, 6), torch.rand(3, 1, 1, channels)
     shifted = q_shift(x)
     with torch.no_grad():
-        torch.testing.assert_close(shift_mix(ratio)(x), shifted + (x - shifted) * share)
+        for mixed, ratio in zip(ShiftMix(*ratios)(x), ratios, strict=True):
+            expected = shifted + (x - shifted) * ratio.reshape(1, channels, 1, 1)
+            torch.testing.assert_close(mixed, expected.permute(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])

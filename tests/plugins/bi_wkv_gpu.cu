@@ -2,72 +2,18 @@
 // back. Each call runs twice, plainly and as a replayed CUDA graph; the graph's results are
 // returned.
 
-#include <cstring>
-#include <vector>
-
-#include "bi_wkv_kernel.h"
+#include "../../plugins/bi_wkv/bi_wkv_kernel.h"
+#include "device.h"
 
 namespace {
 
 using namespace rwkv_edge;
 
-// A host buffer's copy on the device; null stays null.
-class Mirror {
- public:
-  Mirror(void* host, size_t bytes) : host_(host), bytes_(bytes) {
-    if (host_ == nullptr || bytes_ == 0) return;
-    if (cudaMalloc(&device_, bytes_) == cudaSuccess) push();
-  }
-  ~Mirror() { cudaFree(device_); }
-  Mirror(const Mirror&) = delete;
-  Mirror& operator=(const Mirror&) = delete;
-
-  template <class T>
-  operator T*() const {
-    return static_cast<T*>(device_);
-  }
-  void push() const { cudaMemcpy(device_, host_, bytes_, cudaMemcpyHostToDevice); }
-  void pull() const {
-    if (device_ != nullptr) cudaMemcpy(host_, device_, bytes_, cudaMemcpyDeviceToHost);
-  }
-
- private:
-  void* host_;
-  size_t bytes_;
-  void* device_ = nullptr;
-};
-
-template <class T>
-void* mutable_pointer(const T* pointer) {
-  return const_cast<void*>(static_cast<const void*>(pointer));
-}
-
-template <class Launch>
-cudaError_t replay(Launch&& launch) {
-  cudaStream_t stream = nullptr;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-  if (error == cudaSuccess) error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal);
-  if (error == cudaSuccess) {
-    error = launch(stream);
-    const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
-    if (error == cudaSuccess) error = ended;
-  }
-  if (error == cudaSuccess) error = cudaGraphInstantiate(&executable, graph, 0);
-  if (error == cudaSuccess) error = cudaGraphLaunch(executable, stream);
-  if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
-  if (executable != nullptr) cudaGraphExecDestroy(executable);
-  if (graph != nullptr) cudaGraphDestroy(graph);
-  if (stream != nullptr) cudaStreamDestroy(stream);
-  return error;
-}
-
 template <class Run>
 int on_device(const BiWkvParams& host, Run&& run) {
   const bool sane = host.batch >= 0 && host.batch < 1 << 20 && host.tokens >= 0;
   const size_t elements = sane ? host.batch * host.tokens * host.channels : 0;
-  const size_t bytes = elements * (host.type == BiWkvType::kFloat ? 4 : 2);
+  const size_t bytes = elements * (host.type == FloatType::kFloat ? 4 : 2);
   const size_t row = sizeof(float) * static_cast<size_t>(host.channels);
   Mirror w(mutable_pointer(host.w), row), u(mutable_pointer(host.u), row);
   Mirror k(mutable_pointer(host.k), bytes), v(mutable_pointer(host.v), bytes), y(host.y, bytes);

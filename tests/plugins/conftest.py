@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ROOT / "plugins" / "bi_wkv"
+SOURCES = ROOT / "plugins"
+HERE = Path(__file__).parent
 
 
 def _tool(name: str, purpose: str) -> str:
@@ -70,28 +72,63 @@ def _declare(path: Path) -> ctypes.CDLL:
     return library
 
 
+def _declare_shift_mix(path: Path) -> ctypes.CDLL:
+    """The same for shift_mix_cpu.cpp and shift_mix_gpu.cu."""
+    library = ctypes.CDLL(str(path))
+    library.shift_mix_params_bytes.restype = ctypes.c_size_t
+    return library
+
+
 @pytest.fixture(scope="session")
-def cpu_library(
+def build_for_cpu(
     gxx: str, cuda_headers: Path, tmp_path_factory: pytest.TempPathFactory
-) -> ctypes.CDLL:
-    path = tmp_path_factory.mktemp("bi_wkv") / "libbi_wkv_cpu.so"
-    command = [gxx, "-std=c++17", "-O2", "-march=native", "-Wall", "-Wextra", "-Werror"]
-    command += ["-shared", "-fPIC", "-isystem", str(cuda_headers), f"-I{SOURCES}"]
-    command += ["-o", str(path), str(Path(__file__).with_name("bi_wkv_cpu.cpp"))]
-    subprocess.run(command, check=True)
-    return _declare(path)
+) -> Callable[[str], Path]:
+    """Compile the phases of a kernel with g++."""
+
+    def build(name: str) -> Path:
+        path = tmp_path_factory.mktemp(name) / f"lib{name}_cpu.so"
+        command = [gxx, "-std=c++17", "-O2", "-march=native", "-Wall", "-Wextra", "-Werror"]
+        command += ["-shared", "-fPIC", "-isystem", str(cuda_headers)]
+        subprocess.run([*command, "-o", str(path), str(HERE / f"{name}_cpu.cpp")], check=True)
+        return path
+
+    return build
 
 
 @pytest.fixture(scope="session")
-def gpu_library(nvcc: str, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The same functions with the kernels on the device, plain and through a captured graph."""
+def build_for_gpu(nvcc: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Compile a kernel for the GPU here, with functions that run it plainly and as a graph."""
     smi = shutil.which("nvidia-smi")
     found = smi and subprocess.run([smi, "-L"], capture_output=True, check=False).returncode == 0
     if not found and not Path("/dev/nvhost-gpu").exists():  # a Jetson's older drivers have no -L
         pytest.skip("no CUDA GPU: the kernels are not run on a device")
-    path = tmp_path_factory.mktemp("bi_wkv") / "libbi_wkv_gpu.so"
-    command = [nvcc, "-std=c++17", "-O3", "-arch=native", "-lineinfo", "-shared"]
-    command += ["-Xcompiler", "-fPIC", f"-I{SOURCES}", "-o", str(path)]
-    command += [str(SOURCES / "bi_wkv_kernel.cu"), str(Path(__file__).with_name("bi_wkv_gpu.cu"))]
-    subprocess.run(command, check=True)
-    return _declare(path)
+
+    def build(name: str) -> Path:
+        path = tmp_path_factory.mktemp(name) / f"lib{name}_gpu.so"
+        command = [nvcc, "-std=c++17", "-O3", "-arch=native", "-lineinfo", "-shared"]
+        command += ["-Xcompiler", "-fPIC", "-o", str(path)]
+        command += [str(SOURCES / name / f"{name}_kernel.cu"), str(HERE / f"{name}_gpu.cu")]
+        subprocess.run(command, check=True)
+        return path
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def cpu_library(build_for_cpu: Callable[[str], Path]) -> ctypes.CDLL:
+    return _declare(build_for_cpu("bi_wkv"))
+
+
+@pytest.fixture(scope="session")
+def gpu_library(build_for_gpu: Callable[[str], Path]) -> ctypes.CDLL:
+    return _declare(build_for_gpu("bi_wkv"))
+
+
+@pytest.fixture(scope="session")
+def shift_mix_cpu_library(build_for_cpu: Callable[[str], Path]) -> ctypes.CDLL:
+    return _declare_shift_mix(build_for_cpu("shift_mix"))
+
+
+@pytest.fixture(scope="session")
+def shift_mix_gpu_library(build_for_gpu: Callable[[str], Path]) -> ctypes.CDLL:
+    return _declare_shift_mix(build_for_gpu("shift_mix"))

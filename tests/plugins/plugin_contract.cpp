@@ -43,7 +43,7 @@ bool supports(IPluginV3OneBuild* build, DataType scalars, DataType data, TensorF
   return all_fit;
 }
 
-void check_build(IPluginV3OneBuild* build) {
+void check_bi_wkv(IPluginV3OneBuild* build) {
   constexpr TensorFormat kLinear = TensorFormat::kLINEAR;
   for (DataType type : {DataType::kFLOAT, DataType::kHALF, DataType::kBF16})
     expect(supports(build, DataType::kFLOAT, type, kLinear), "float types are supported");
@@ -63,7 +63,7 @@ void check_build(IPluginV3OneBuild* build) {
   expect(build->getWorkspaceSize(tensors, 4, tensors + 4, 1) == 0, "none for few");
 }
 
-void check_runtime(IPluginV3OneRuntime* runtime, Log& log) {
+void check_bi_wkv(IPluginV3OneRuntime* runtime, Log& log) {
   constexpr TensorFormat kLinear = TensorFormat::kLINEAR;
   const PluginTensorDesc k = tensor(DataType::kHALF, kLinear, {2, 1024, 288});
   PluginTensorDesc in[4] = {tensor(DataType::kFLOAT, kLinear, {288}),
@@ -77,8 +77,58 @@ void check_runtime(IPluginV3OneRuntime* runtime, Log& log) {
   void* output = nullptr;
   expect(runtime->enqueue(in, &k, inputs, &output, nullptr, nullptr) != 0, "null is refused");
   expect(log.errors > before, "a refusal is logged");
-  PluginFieldCollection const* fields = runtime->getFieldsToSerialize();
-  expect(fields != nullptr && fields->nbFields == 0, "nothing needs serialising");
+}
+
+// x, the weights and the mixes, in a row.
+struct MixTensors {
+  PluginTensorDesc at[7] = {};
+  int mixes;
+  MixTensors(int n, DataType type, TensorFormat format = TensorFormat::kLINEAR) : mixes(n) {
+    at[0] = tensor(type, format, {2, 96, 8, 6});
+    for (int i = 0; i < n; ++i) {
+      at[1 + i] = tensor(type, format, {96, 1, 3, 3});
+      at[1 + n + i] = tensor(type, format, {2, 8, 6, 96});
+    }
+  }
+  bool supported(IPluginV3OneBuild* build) const {
+    DynamicPluginTensorDesc all[7] = {};
+    bool all_fit = true;
+    for (int i = 0; i <= 2 * mixes; ++i) all[i].desc = at[i];
+    for (int i = 0; i <= 2 * mixes; ++i)
+      all_fit &= build->supportsFormatCombination(i, all, 1 + mixes, mixes);
+    return all_fit;
+  }
+};
+
+void check_shift_mix(IPluginV3OneBuild* build, int mixes) {
+  expect(build->getNbOutputs() == mixes, "an output for each mix");
+  for (DataType type : {DataType::kFLOAT, DataType::kHALF, DataType::kBF16})
+    expect(MixTensors(mixes, type).supported(build), "float types are supported");
+  expect(!MixTensors(mixes, DataType::kINT32).supported(build), "integers are refused");
+  expect(!MixTensors(mixes, DataType::kHALF, TensorFormat::kHWC8).supported(build),
+         "other layouts are refused");
+  MixTensors mixed(mixes, DataType::kHALF);
+  mixed.at[1].type = DataType::kFLOAT;
+  expect(!mixed.supported(build), "one type for all");
+  DataType const in[4] = {DataType::kHALF, DataType::kHALF, DataType::kHALF, DataType::kHALF};
+  DataType out[3] = {DataType::kFLOAT, DataType::kFLOAT, DataType::kFLOAT};
+  expect(build->getOutputDataTypes(out, mixes, in, 1 + mixes) == 0, "types are given");
+  for (int n = 0; n < mixes; ++n) expect(out[n] == DataType::kHALF, "a mix is like x");
+  expect(build->getOutputDataTypes(out, mixes, in, mixes) != 0, "too few inputs are refused");
+}
+
+void check_shift_mix(IPluginV3OneRuntime* runtime, int mixes, Log& log) {
+  MixTensors good(mixes, DataType::kHALF);
+  PluginTensorDesc* const out = good.at + 1 + mixes;
+  expect(runtime->onShapeChange(good.at, 1 + mixes, out, mixes) == 0, "good shapes pass");
+  good.at[mixes].dims.d[0] = 95;
+  expect(runtime->onShapeChange(good.at, 1 + mixes, out, mixes) != 0, "a wrong weight is refused");
+  good.at[mixes].dims.d[0] = 96;
+  const int before = log.errors;
+  void const* inputs[4] = {};
+  void* outputs[3] = {};
+  expect(runtime->enqueue(good.at, out, inputs, outputs, nullptr, nullptr) != 0, "null is refused");
+  expect(log.errors > before, "a refusal is logged");
 }
 
 }  // namespace
@@ -93,26 +143,38 @@ int main(int, char** arguments) {
 
   Log log;
   find(&log);
+  constexpr char const* kNames[] = {"BiWKV", "ShiftMix2", "ShiftMix3"};
   int32_t count = 0;
-  auto* const creator = static_cast<IPluginCreatorV3One*>(get(count)[0]);
-  expect(count == 1, "one creator");
-  expect(!std::strcmp(creator->getPluginName(), "BiWKV"), "name");
-  expect(!std::strcmp(creator->getPluginVersion(), "1"), "version");
-  expect(!std::strcmp(creator->getPluginNamespace(), "rwkv_edge"), "namespace");
-  PluginFieldCollection const none = {};
-  for (TensorRTPhase phase : {TensorRTPhase::kBUILD, TensorRTPhase::kRUNTIME}) {
-    const std::unique_ptr<IPluginV3> plugin(creator->createPlugin("node", &none, phase));
-    const std::unique_ptr<IPluginV3> copy(plugin->clone());
-    auto* const core =
-        static_cast<IPluginV3OneCore*>(copy->getCapabilityInterface(PluginCapabilityType::kCORE));
-    expect(!std::strcmp(core->getPluginName(), "BiWKV"), "the plugin's own name");
-    check_build(static_cast<IPluginV3OneBuild*>(
-        copy->getCapabilityInterface(PluginCapabilityType::kBUILD)));
-    auto* const runtime = static_cast<IPluginV3OneRuntime*>(
-        copy->getCapabilityInterface(PluginCapabilityType::kRUNTIME));
-    const std::unique_ptr<IPluginV3> attached(runtime->attachToContext(nullptr));
-    expect(attached != nullptr && attached.get() != copy.get(), "a context gets its own");
-    check_runtime(runtime, log);
+  IPluginCreatorInterface* const* const creators = get(count);
+  expect(count == 3, "three creators");
+  for (int32_t i = 0; i < count; ++i) {
+    auto* const creator = static_cast<IPluginCreatorV3One*>(creators[i]);
+    expect(!std::strcmp(creator->getPluginName(), kNames[i]), "name");
+    expect(!std::strcmp(creator->getPluginVersion(), "1"), "version");
+    expect(!std::strcmp(creator->getPluginNamespace(), "rwkv_edge"), "namespace");
+    PluginFieldCollection const none = {};
+    for (TensorRTPhase phase : {TensorRTPhase::kBUILD, TensorRTPhase::kRUNTIME}) {
+      const std::unique_ptr<IPluginV3> plugin(creator->createPlugin("node", &none, phase));
+      const std::unique_ptr<IPluginV3> copy(plugin->clone());
+      auto* const core =
+          static_cast<IPluginV3OneCore*>(copy->getCapabilityInterface(PluginCapabilityType::kCORE));
+      expect(!std::strcmp(core->getPluginName(), kNames[i]), "the plugin's own name");
+      auto* const build = static_cast<IPluginV3OneBuild*>(
+          copy->getCapabilityInterface(PluginCapabilityType::kBUILD));
+      auto* const runtime = static_cast<IPluginV3OneRuntime*>(
+          copy->getCapabilityInterface(PluginCapabilityType::kRUNTIME));
+      const std::unique_ptr<IPluginV3> attached(runtime->attachToContext(nullptr));
+      expect(attached != nullptr && attached.get() != copy.get(), "a context gets its own");
+      PluginFieldCollection const* fields = runtime->getFieldsToSerialize();
+      expect(fields != nullptr && fields->nbFields == 0, "nothing needs serialising");
+      if (i == 0) {
+        check_bi_wkv(build);
+        check_bi_wkv(runtime, log);
+      } else {
+        check_shift_mix(build, i + 1);
+        check_shift_mix(runtime, i + 1, log);
+      }
+    }
   }
   find(nullptr);
   return failures;

@@ -24,10 +24,7 @@ from tests.plugins.bi_wkv_reference import (
     golden_cases,
     random_case,
 )
-
-INVALID_VALUE = 1  # cudaErrorInvalidValue
-TYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
-UNIT = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+from tests.plugins.encoding import INVALID_VALUE, TYPES, UNIT, decode, encode
 
 
 class Params(ctypes.Structure):
@@ -50,23 +47,9 @@ def library(request: pytest.FixtureRequest) -> ctypes.CDLL:
     return loaded
 
 
-def _encode(x: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
-    """As the kernel reads it; bfloat16, unknown to NumPy, as its 16 bits (rounded to even)."""
-    if dtype != "bfloat16":
-        return np.ascontiguousarray(x, dtype)
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def _decode(x: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
-    if dtype != "bfloat16":
-        return x.astype(np.float32)
-    return (x.astype(np.uint32) << 16).view(np.float32)
-
-
 def _rounded(case: Case, dtype: str) -> Case:
     """The case with keys and values that the type can hold."""
-    k, v = (_decode(_encode(x, dtype), dtype) for x in (case.k, case.v))
+    k, v = (decode(encode(x, dtype), dtype) for x in (case.k, case.v))
     return Case(case.name, case.w, case.u, k, v)
 
 
@@ -78,9 +61,9 @@ class Call:
         b, t, c = case.k.shape
         self.params = Params(batch=b, tokens=t, channels=c, type=TYPES[dtype])
         self.buffers: dict[str, npt.NDArray[Any]] = {}
-        blank = np.zeros_like(_encode(case.k, dtype))
+        blank = np.zeros_like(encode(case.k, dtype))
         for name in ("k", "v"):
-            self.put(name, _encode(getattr(case, name), dtype))
+            self.put(name, encode(getattr(case, name), dtype))
         for name in ("y", "grad_y", "grad_k", "grad_v"):
             self.put(name, blank)
         for name in ("w", "u"):
@@ -103,7 +86,7 @@ class Call:
         assert (around[:32] == 77).all(), f"written before {name}"
         assert (around[32 + size :] == 77).all(), f"written behind {name}"
         data = around[32 : 32 + size].reshape(shape)
-        return _decode(data, self.dtype) if data.dtype != np.float32 else data
+        return decode(data, self.dtype) if data.dtype != np.float32 else data
 
     def run(self, function: str, workspace_bytes: int) -> int:
         if workspace_bytes:
@@ -116,7 +99,7 @@ class Call:
         return self.get("y")
 
     def backward(self, grad_y: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        self.put("grad_y", _encode(grad_y, self.dtype))
+        self.put("grad_y", encode(grad_y, self.dtype))
         assert self.run("wkv_backward", self.backward_bytes) == 0
         return {name: self.get(f"grad_{name}") for name in "wukv"}
 
@@ -152,7 +135,7 @@ def test_forward(library: ctypes.CDLL, case: Case, dtype: str) -> None:
 def test_backward(library: ctypes.CDLL, case: Case, dtype: str) -> None:
     case = _rounded(case, dtype)
     rng = np.random.default_rng(case.k.shape)
-    grad_y = _decode(_encode(rng.normal(0, 1, case.k.shape), dtype), dtype)
+    grad_y = decode(encode(rng.normal(0, 1, case.k.shape), dtype), dtype)
     got, exact = Call(library, case, dtype).backward(grad_y), backward(case, grad_y)
     for name in "wukv":
         want = getattr(exact, name)

@@ -17,9 +17,9 @@ from onnx import ModelProto
 
 from rwkv_edge.errors import BackendError, UsageError
 from rwkv_edge.export import export_onnx
-from rwkv_edge.export.graph import cast_input_first, read_onnx, set_batch, without_function
+from rwkv_edge.export.graph import cast_input_first, read_onnx, set_batch, without_functions
 from rwkv_edge.export.precision import to_16_bits
-from rwkv_edge.models import CheckpointInfo, create_model
+from rwkv_edge.models import CheckpointInfo, create_model, load_model
 from rwkv_edge.runtime import backend as backends
 from rwkv_edge.runtime import build as building
 from rwkv_edge.runtime import tensorrt as running
@@ -27,20 +27,25 @@ from rwkv_edge.runtime.backend import TENSORRT, Backend, is_installed, load_back
 from rwkv_edge.runtime.build import Batch, BuiltEngine, Target, build_engine
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
 from rwkv_edge.runtime.plugin import Plugin
-from rwkv_edge.weights import shipped_onnx
+from rwkv_edge.weights import shipped_checkpoint
 
 AMPERE = Target(compute_capability="8.6")
 ATTENTION_BLOCKS = {"tiny": 4, "small": 7}
+OUR_NODES = {name: 2 * blocks + 1 for name, blocks in ATTENTION_BLOCKS.items()}
+"""In each attention block bi-WKV and ShiftMix; one ShiftMix more in ChannelMix."""
 STUBS = "tensorrt-stubs==10.13.0.35.1"
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The very files that ONNX Runtime runs: Tiny as it ships, Small with drawn weights."""
+    """The very files that ONNX Runtime runs: Tiny with shipped weights, Small with drawn ones."""
     torch.manual_seed(0)
-    small = tmp_path_factory.mktemp("small") / "small.onnx"
-    export_onnx(create_model("small").eval(), CheckpointInfo("small"), small, imgsz=(64, 64))
-    return {"tiny": shipped_onnx("tiny"), "small": small}
+    folder = tmp_path_factory.mktemp("exported")
+    files = {variant: folder / f"{variant}.onnx" for variant in ATTENTION_BLOCKS}
+    export_onnx(*load_model(shipped_checkpoint("tiny")), files["tiny"], imgsz=(256, 256))
+    small = create_model("small").eval()
+    export_onnx(small, CheckpointInfo("small"), files["small"], imgsz=(64, 64))
+    return files
 
 
 def engine_of(backend: Backend, model: ModelProto, batch: Batch | None = None) -> BuiltEngine:
@@ -62,12 +67,12 @@ def test_engines_with_the_plugin(
     if precision == "fp16":
         model = to_16_bits(model, "float16")
     engine = engine_of(tensorrt_rtx, model)
-    count = ATTENTION_BLOCKS[variant]
-    assert engine.layers["PLUGIN_V3"] == count
-    assert [name.startswith("node_bi_wkv") for name in engine.plugin_layers] == [True] * count
+    ours = [node.name for node in model.graph.node if node.domain == "rwkv_edge"]
+    assert engine.layers["PLUGIN_V3"] == len(ours) == OUR_NODES[variant]
+    assert sorted(engine.plugin_layers) == sorted(ours)
     assert "CUMULATIVE" not in engine.layers
     assert len(engine.plan) > 1e6
-    assert engine_of(tensorrt_rtx, without_function(model)).layers == engine.layers
+    assert engine_of(tensorrt_rtx, without_functions(model)).layers == engine.layers
 
 
 def test_float16_engines_are_smaller(exported: dict[str, Path], tensorrt_rtx: Backend) -> None:
@@ -93,14 +98,16 @@ target = Target(compute_capability="8.6")
 engine = build_engine(backend, model.SerializeToString(), Batch(), target)
 print(engine.layers.get("PLUGIN_V3"), engine.layers["CUMULATIVE"], engine.plugin_layers)
 try:
-    build_engine(backend, without_function(model).SerializeToString(), Batch(), target)
+    build_engine(backend, without_functions(model).SerializeToString(), Batch(), target)
 except Exception as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     assert lines[:1] == [f"None {4 * ATTENTION_BLOCKS['small']} ()"], done.stderr
-    assert re.search(r"layer 'node_bi_wkv\w*' \(BiWKV\): the plugin is missing; .*build", lines[1])
+    assert re.search(
+        r"layer '\w+' \((BiWKV|ShiftMix[23])\): the plugin is missing; .*build", lines[1]
+    )
 
 
 def test_a_range_of_batches(
@@ -116,7 +123,7 @@ def test_a_range_of_batches(
         AMPERE,
         lambda: steps.append(1),
     )
-    assert engine.layers["PLUGIN_V3"] == ATTENTION_BLOCKS["small"]
+    assert engine.layers["PLUGIN_V3"] == OUR_NODES["small"]
     assert len(steps) > 10
 
 

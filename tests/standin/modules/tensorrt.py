@@ -207,7 +207,7 @@ class _Network:
 
     def get_layer(self, index: int) -> SimpleNamespace:
         node = self.model.graph.node[index]
-        kind = "PLUGIN_V3" if node.op_type == "BiWKV" else node.op_type.upper()
+        kind = "PLUGIN_V3" if node.domain == "rwkv_edge" else node.op_type.upper()
         return SimpleNamespace(name=node.name, type=SimpleNamespace(name=kind))
 
     def get_input(self, index: int) -> SimpleNamespace:

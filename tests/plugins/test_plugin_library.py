@@ -1,4 +1,4 @@
-"""The kernels compile without spills; the TensorRT plugin compiles, exports, behaves, builds."""
+"""The kernels compile without spills; the TensorRT plugins compile, export, behave, build."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SOURCES = ROOT / "plugins" / "bi_wkv"
+KERNELS = {"bi_wkv": (20, 80), "shift_mix": (11, 48)}
+"""The least number of kernels in each, and the most registers: more, and fewer blocks fit an SM."""
 
 
 @pytest.mark.parametrize("architecture", ["sm_87", "sm_110"])
-def test_no_spills(nvcc: str, tmp_path: Path, architecture: str) -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_no_spills(nvcc: str, tmp_path: Path, kernel: str, architecture: str) -> None:
     supported = subprocess.run(
         [nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True
     )
     if architecture not in supported.stdout.split():
         pytest.skip(f"this nvcc does not know {architecture}")
+    source = ROOT / "plugins" / kernel / f"{kernel}_kernel.cu"
     command = [nvcc, "-std=c++17", "-O3", f"-arch={architecture}", "-cubin", "-Xptxas=-v"]
-    command += ["-o", str(tmp_path / "bi_wkv.cubin"), str(SOURCES / "bi_wkv_kernel.cu")]
+    command += ["-o", str(tmp_path / "out.cubin"), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill", done.stderr)
     registers = [int(n) for n in re.findall(r"Used (\d+) registers", done.stderr)]
-    assert len(registers) > 20, "not all kernels were compiled"
+    count, most = KERNELS[kernel]
+    assert len(registers) > count, "not all kernels were compiled"
     assert set(spills) == {("0", "0")}
-    assert max(registers) <= 80, "fewer than three blocks of 256 threads fit an SM"
+    assert max(registers) <= most
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +92,16 @@ def test_contract(
 @pytest.mark.parametrize(
     ("dtype", "name"), [("float32", "FLOAT"), ("float16", "HALF"), ("bfloat16", "BF16")]
 )
+@pytest.mark.parametrize(
+    ("operator", "shapes"),
+    [
+        ("BiWKV", [[-1, -1, 288]]),
+        ("ShiftMix2", [[-1, -1, -1, 288]] * 2),
+        ("ShiftMix3", [[-1, -1, -1, 288]] * 3),
+    ],
+)
 def test_tensorrt_rtx_builds_with_the_plugin(
-    plugin: Path, tmp_path: Path, dtype: str, name: str
+    plugin: Path, tmp_path: Path, operator: str, shapes: list[list[int]], dtype: str, name: str
 ) -> None:
     for package in ("tensorrt_rtx", "tensorrt_rtx_libs", "onnx"):
         if importlib.util.find_spec(package) is None:
@@ -103,7 +115,7 @@ def test_tensorrt_rtx_builds_with_the_plugin(
     target = Path(libraries.origin).with_name("libtensorrt_rtx.so.1")
     (tmp_path / "libtensorrt_rtx.so").symlink_to(target)
     done = subprocess.run(
-        [sys.executable, str(HERE / "tensorrt_rtx_build.py"), str(plugin), dtype],
+        [sys.executable, str(HERE / "tensorrt_rtx_build.py"), str(plugin), operator, dtype],
         env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -112,6 +124,5 @@ def test_tensorrt_rtx_builds_with_the_plugin(
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["plugins"] == 1
-    assert report["dtype"] == name
-    assert report["shape"] == [-1, -1, 288]
+    assert report["outputs"] == [[name, shape] for shape in shapes]
     assert report["bytes"] > 0
