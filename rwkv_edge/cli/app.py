@@ -17,6 +17,7 @@ from rwkv_edge.cli.export import export
 from rwkv_edge.cli.plugin import plugin
 from rwkv_edge.cli.run import run
 from rwkv_edge.cli.split import split
+from rwkv_edge.cli.stream import stream
 from rwkv_edge.cli.synth import synth
 from rwkv_edge.cli.train import train
 
@@ -33,6 +34,7 @@ COMMANDS = {
     "doctor": doctor,
     "demo": demo,
     "run": run,
+    "stream": stream,
     "eval": evaluate,
     "train": train,
     "export": export,
