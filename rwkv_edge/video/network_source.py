@@ -23,7 +23,8 @@ CONNECT_S = 1.5
 OPEN_S = 2.5
 """Together below the five seconds in which a user wants to know."""
 READ_S = 2.0
-_PROBE = {"analyzeduration": "500000", "probesize": "500000", "fflags": "nobuffer"}
+# without «nobuffer», which throws away what was probed, and with it the first key frame
+_PROBE = {"analyzeduration": "500000", "probesize": "500000"}
 _MAX_SIDE = 8192  # a header may claim anything; this is 8K
 
 
@@ -46,12 +47,15 @@ class NetworkStream(Source):
         self._address = address
         _check_port(address)
         options = dict(_PROBE)
+        began = time.monotonic()
         if address.url.lower().startswith("rtsp"):
             options["rtsp_transport"] = transport
         try:
             self._container = av.open(address.url, options=options, timeout=(OPEN_S, READ_S))
         except (av.FFmpegError, ValueError) as error:
-            raise self._explained(error) from None  # its text holds the password
+            # its text holds the password; and when FFmpeg's time is up, what it has is «invalid»
+            late = time.monotonic() - began >= 0.95 * OPEN_S
+            raise self._silence() if late else self._explained(error) from None
         if not self._container.streams.video:
             self.close()
             raise SourceError(f"{address.shown}: the stream holds no video")
@@ -103,11 +107,16 @@ class NetworkStream(Source):
         if isinstance(error, av.error.HTTPNotFoundError):
             return SourceError(f"{shown}: the server has no such path")
         if isinstance(error, av.error.ExitError | TimeoutError):
-            return SourceError(f"{shown}: connected, but nothing came: is the camera running?")
+            return self._silence()
         if isinstance(error, av.error.InvalidDataError):
             return SourceError(f"{shown}: what answers there is no video stream")
         reason = getattr(error, "strerror", None) or "the stream broke off"
         return SourceError(f"{shown}: {redact(reason, *self._address.secrets)}")
+
+    def _silence(self) -> SourceError:
+        return SourceError(
+            f"{self._address.shown}: connected, but nothing came: is the camera running?"
+        )
 
     def close(self) -> None:
         """Disconnect."""
