@@ -95,6 +95,7 @@ class LivePipeline:
         return {
             "frames_captured": self._capture.captured,
             "frames_dropped": self._dropped,
+            "dropped_by_slow_outputs": sum(getattr(sink, "dropped", 0) for sink in self._sinks),
             "reconnects": self._capture.reconnects,
             **self.statistics.summary(),
             "flicker": None if flicker is None else round(flicker, 6),

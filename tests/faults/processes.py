@@ -126,6 +126,7 @@ class Stream(Process):
         source: str,
         folder: Path,
         *words: str,
+        starter: Sequence[str] | None = None,
         environment: dict[str, str] | None = None,
         **options: Any,
     ) -> None:
@@ -134,7 +135,8 @@ class Stream(Process):
         model = folder / "cheap.onnx"
         if not model.exists():
             write_cheap_model(model)
-        command = [sys.executable, "-m", "rwkv_edge", "stream", f"--source={source}"]
+        command = [*(starter or (sys.executable, "-m", "rwkv_edge"))]
+        command += ["stream", f"--source={source}"]
         command += ["--headless", "--model", str(model), "--backend", "onnxruntime"]
         command += ["--json", str(self.lines), *words]
         super().__init__(command, environment, **options)
