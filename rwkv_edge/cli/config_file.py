@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +15,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make what the file says the command's defaults, so that they are checked like options."""
     if path is None or context.resilient_parsing:
         return path
-    try:
-        import tomllib  # type: ignore[import-not-found]  # from Python 3.11 on
-    except ModuleNotFoundError:
-        raise UsageError("--config needs Python 3.11 or newer; give the options instead") from None
+    tomllib = _toml_reader()
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -41,6 +39,16 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         defaults[name] = value
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
+
+
+def _toml_reader() -> Any:
+    """Return Python's own module, or the package that it came from."""
+    for name in ("tomllib", "tomli"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise UsageError("--config needs Python 3.11, or the package 'tomli': pip install tomli")
 
 
 ConfigOption = Annotated[

@@ -156,14 +156,19 @@ def stream(
             add(Outlet(LiveJson(json), _JSON_DEPTH))
         if not headless:
             add(LiveWindow(controls))
-        capture = stack.enter_context(Capture(source_input, stop))
-        capture.wait_for_first()
+        capture = Capture(source_input, stop)
+        if source_input.returns:  # refused before the model is loaded, which may take long
+            stack.enter_context(capture).wait_for_first()
+        else:  # a file begins to play when somebody looks
+            source_input.connect(stop).close()
         runner = open_runner(weights, model, variant, backend, imgsz)
         make = _segmenter_maker(runner, crop_fov or hide_outside, 1 - smoothing, hysteresis)
         fallback = _fallback(weights, model, variant, imgsz) if allow_cpu_fallback else None
         inference = stack.enter_context(
             Inference(capture.frames, runner, make, controls, stop, fallback)
         )
+        if not source_input.returns:
+            stack.enter_context(capture).wait_for_first()
         pipeline = LivePipeline(
             capture, inference, sinks, controls, stop, hide_outside=hide_outside
         )
@@ -173,6 +178,8 @@ def stream(
     _report(figures, summary, to_stderr="-" in (json, summary))
     if capture.problem is not None and not source_input.returns:
         raise capture.problem
+    if capture.problems:  # a truncated file, for example; the summary has said so
+        raise typer.Exit(1)
 
 
 def _check_options(

@@ -170,6 +170,7 @@ def test_awkward_names(work: Path, name: str) -> None:
 
 
 def test_options_from_a_file(work: Path) -> None:
+    pytest.importorskip("tomllib", reason="--config needs Python 3.11")
     clip = write_stream(work / "clip.mp4", 1, (240, 320))
     config = work / "stream.toml"
     config.write_text(
