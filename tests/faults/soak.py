@@ -75,8 +75,9 @@ def judge(record: Record) -> tuple[list[str], list[str]]:
     kept = [index for index, time_s in enumerate(record.times) if time_s >= start]
     times = [record.times[index] for index in kept]
     an_hour, low, high = slope(times, [record.megabytes[index] for index in kept])
+    unsure = "; too short or too uneven to be sure" if low <= MAX_MB_AN_HOUR < high else ""
     say(
-        f"memory: {an_hour:+.2f} MB an hour, 95 % between {low:+.2f} and {high:+.2f}",
+        f"memory: {an_hour:+.2f} MB an hour, 95 % between {low:+.2f} and {high:+.2f}{unsure}",
         low <= MAX_MB_AN_HOUR,
     )
     for name, values in (("handles", record.handles), ("threads", record.threads)):
