@@ -170,7 +170,13 @@ def stream(
         if not source_input.returns:
             stack.enter_context(capture).wait_for_first()
         pipeline = LivePipeline(
-            capture, inference, sinks, controls, stop, hide_outside=hide_outside
+            capture,
+            inference,
+            sinks,
+            controls,
+            stop,
+            hide_outside=hide_outside,
+            tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
         print(f"streaming {source_input.name}; Ctrl-C ends it", file=sys.stderr)
         pipeline.run(max_seconds)

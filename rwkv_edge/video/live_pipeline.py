@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,7 @@ class LivePipeline:
         stop: threading.Event,
         *,
         hide_outside: bool = False,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Set up.
 
@@ -58,11 +59,14 @@ class LivePipeline:
             controls: what viewers may change.
             stop: ends `run`; set by a sink that asks for it, too.
             hide_outside: black out what lies outside the field of view, on every sink.
+            tell: gets a line when the signal changes or something fails.
         """
         self._capture, self._inference = capture, inference
         self._sinks = list(sinks)
         self._controls, self._stop = controls, stop
         self._hide_outside = hide_outside
+        self._tell = tell
+        self._told: tuple[str, ...] = ()
         self.statistics = LiveStatistics()
         self.problems: list[str] = []
         """Sinks that failed; the rest went on."""
@@ -101,7 +105,7 @@ class LivePipeline:
             "flicker": None if flicker is None else round(flicker, 6),
             "inference_failures": self._inference.failures,
             "fell_back": self._inference.fell_back,
-            "problems": [*self._capture.problems, *self.problems],
+            "problems": [*self._capture.problems, *self.problems, *self._notices()],
             "backend": self._inference.backend,
         }
 
@@ -135,6 +139,7 @@ class LivePipeline:
                 self.problems.append(str(error))
             if getattr(sink, "stopped", False):
                 self._stop.set()
+        self._report_changes(picture.signal)
         if result is not None:
             result.latency_ms["write"] = (time.monotonic() - self._drawn_at) * 1e3
             self.statistics.add_shown(result, time.monotonic() - result.frame.captured)
@@ -207,8 +212,21 @@ class LivePipeline:
         lines = ["  ".join(words), self._inference.backend]
         if self._inference.fell_back:
             lines.append("FALLBACK: the chosen backend failed")
-        lines += filter(None, (getattr(sink, "notice", "") for sink in self._sinks))
-        return [*lines, *self.problems[-2:]]
+        return [*lines, *self._notices(), *self.problems[-2:]]
+
+    def _notices(self) -> list[str]:
+        return [notice for sink in self._sinks if (notice := getattr(sink, "notice", ""))]
+
+    def _report_changes(self, signal: Signal) -> None:
+        """Tell what changed, for who reads a log and sees no screen."""
+        words = [signal.value]
+        if signal is Signal.RECONNECTING and self._capture.problem:
+            words.append(str(self._capture.problem))
+        now = ("; ".join(words), self._inference.failure, *self._notices(), *self.problems)
+        for line in now:
+            if line and line not in self._told:
+                self._tell(line)
+        self._told = now
 
     def _rate(self, now: float) -> float:
         while self._done and now - self._done[0] > _RATE_WINDOW_S:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import sys
 import threading
@@ -60,6 +61,11 @@ class Outlet:
         """The sink's own."""
         return not self._problem and getattr(self._sink, "recording", False)
 
+    @property
+    def stopped(self) -> bool:
+        """The sink's own."""
+        return getattr(self._sink, "stopped", False)
+
     def write(self, frame: LiveFrame) -> None:
         """Leave a picture; never waits."""
         while not self._problem:
@@ -112,6 +118,7 @@ class LiveJson:
         Raises:
             OutputError: the file cannot be made.
         """
+        self.stopped = False
         self._name = target
         self._signal: Signal | None = None
         self._start = time.monotonic()
@@ -140,6 +147,9 @@ class LiveJson:
         try:
             self._stream.write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
             self._stream.flush()
+        except BrokenPipeError:  # the reader has seen enough, as `| head` does
+            self.stopped = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
         except OSError as error:
             raise OutputError(f"cannot write {self._name}: {error.strerror}") from error
 

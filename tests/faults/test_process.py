@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from functools import partial
 from pathlib import Path
@@ -88,15 +91,27 @@ def test_a_signal_closes_everything_in_time(
 def test_a_second_signal_ends_it_at_once(long_clip: Path, work: Path) -> None:
     """The first waits for a reader of standard output who has stopped reading."""
     with Stream(str(long_clip), work, "--json", "-") as stream:
-        time.sleep(12)  # the pipe fills: nothing is read here
-        assert stream.child.poll() is None
+        fill_pipe(stream)
         stream.send(signal.SIGTERM)
-        time.sleep(0.5)
+        time.sleep(1.5)
         assert stream.child.poll() is None  # it tries to hand over what waits
         began = time.monotonic()
         stream.send(signal.SIGTERM)
         assert stream.wait(10) == 128 + signal.SIGTERM
         assert time.monotonic() - began < 1
+
+
+def fill_pipe(stream: Stream) -> None:
+    """Read nothing until nothing more fits in."""
+    assert stream.child.stdout is not None
+    fcntl.fcntl(stream.child.stdout, fcntl.F_SETPIPE_SZ, 4096)
+    seen, since, end = 0, time.monotonic(), time.monotonic() + 60
+    while seen == 0 or time.monotonic() - since < 2:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+        waiting = struct.unpack("i", fcntl.ioctl(stream.child.stdout, termios.FIONREAD, b"1234"))
+        if waiting[0] != seen:
+            seen, since = waiting[0], time.monotonic()
 
 
 def small_files(limit: int) -> None:
@@ -194,3 +209,17 @@ def test_options_from_a_file(work: Path) -> None:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 2, done.stderr
         assert message in done.stderr
+
+
+def test_a_reader_who_has_seen_enough_ends_it(long_clip: Path, work: Path) -> None:
+    words = [sys.executable, "-m", "rwkv_edge", "stream", "--headless", "--json", "-"]
+    words += ["--source", str(long_clip), "--model", str(work / "cheap.onnx")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        assert '"LIVE"' in run.stdout.readline()
+        run.stdout.close()
+        said = run.stderr.read()
+        assert run.wait(10) == 0
+    assert "frames captured" in said
+    assert "Broken" not in said

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ class Live:
         sinks: tuple[object, ...] = (),
         fallback: Callable[[], LiveRunner] | None = None,
         view: View | None = None,
-        **options: bool,
+        **options: Any,
     ) -> None:
         self.stop, self.plugged = threading.Event(), threading.Event()
         self.flowing = threading.Event()
@@ -297,10 +298,12 @@ def test_a_sink_that_fails_ends_alone() -> None:
         def write(self, frame: LiveFrame) -> None:
             raise OutputError("no space left")
 
-    with Live(sinks=(Full(),)) as live:
+    told: list[str] = []
+    with Live(sinks=(Full(),), tell=told.append) as live:
         live.wait_for(lambda f: has_mask(f) and bool(live.pipeline.problems))
         live.wait_for(has_mask)
         assert live.pipeline.problems == ["no space left"]
+    assert told == ["LIVE", "no space left"]
 
 
 def test_a_slow_sink_slows_nobody() -> None:
