@@ -23,8 +23,10 @@ def class_colour(label: int) -> tuple[int, int, int]:
     return CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
 
 
-def draw_mask(image: UInt8Array, mask: UInt8Array, alpha: float = 0.35) -> UInt8Array:
-    """Return a copy with each class of `mask` as translucent fill and a contour.
+def draw_mask(
+    image: UInt8Array, mask: UInt8Array, alpha: float = 0.35, *, contour: bool = True
+) -> UInt8Array:
+    """Return a copy with each class of `mask` as translucent fill, and a contour unless unwanted.
 
     Args:
         image: (h, w, 3) uint8 BGR.
@@ -42,7 +44,8 @@ def draw_mask(image: UInt8Array, mask: UInt8Array, alpha: float = 0.35) -> UInt8
             tint = np.full_like(drawn[window], colour)
             tinted = cv2.addWeighted(drawn[window], 1 - alpha, tint, alpha, 0)
             cv2.copyTo(tinted, region[window], drawn[window])
-        draw_contour(drawn, region, colour, thickness)
+        if contour:
+            draw_contour(drawn, region, colour, thickness)
     return drawn
 
 

@@ -19,6 +19,7 @@ from rwkv_edge.cli.plugin import plugin
 from rwkv_edge.cli.robustness import robustness
 from rwkv_edge.cli.run import run
 from rwkv_edge.cli.split import split
+from rwkv_edge.cli.stream import stream
 from rwkv_edge.cli.synth import synth
 from rwkv_edge.cli.train import train
 
@@ -35,6 +36,7 @@ COMMANDS = {
     "doctor": doctor,
     "demo": demo,
     "run": run,
+    "stream": stream,
     "eval": evaluate,
     "compare": compare,
     "robustness": robustness,

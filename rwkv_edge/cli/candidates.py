@@ -227,7 +227,7 @@ def check_outputs(opened: Sequence[Opened], images: Sequence[UInt8Array]) -> dic
         BackendError: a runner is wrong.
     """
     from rwkv_edge.preprocess import to_input
-    from rwkv_edge.video.pipeline import is_probability
+    from rwkv_edge.video.segmenting import is_probability
 
     references: dict[tuple[str, tuple[int, int]], tuple[str, list[FloatArray]]] = {}
     verdicts = {}

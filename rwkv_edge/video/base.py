@@ -24,12 +24,14 @@ class Frame:
     """(h, w, 3) uint8 BGR."""
     name: str
     """A file name without suffix, unique in the source: an image's own, or the frame number."""
+    captured: float = 0.0
+    """time.monotonic() at which a live source captured it, in seconds; 0 for files."""
 
 
 class Source(ABC):
     """A sequence of frames that can be walked once. Close it, or use it as a context manager."""
 
-    kind: ClassVar[Literal["images", "video", "camera"]]
+    kind: ClassVar[Literal["images", "video", "camera", "stream"]]
     count: int | None = None
     """Frames to expect after the stride; a container's word may be wrong. None: unknown."""
     fps: float | None = None

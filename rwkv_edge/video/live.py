@@ -9,6 +9,7 @@ from enum import Enum
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 from rwkv_edge.errors import UsageError
 from rwkv_edge.preprocess import UInt8Array
+from rwkv_edge.video.base import Frame
 from rwkv_edge.video.result import Result
 
 
@@ -39,6 +40,8 @@ class LiveFrame:
     """Frames that were overtaken by newer ones since the start."""
     recording: bool
     backend: str
+    frame: Frame | None = None
+    """The picture behind `image`, not drawn on; None where none is shown."""
 
 
 @dataclass(frozen=True)

@@ -24,30 +24,42 @@ _LABELLED = 5  # the largest components get a label; more would hide the picture
 _WARNING_COLOUR = (0, 215, 255)  # amber, BGR
 
 
-def draw_overlay(result: Result, head: Sequence[str] = (), alpha: float = 0.35) -> UInt8Array:
+def draw_overlay(
+    result: Result, head: Sequence[str] = (), alpha: float = 0.35, *, contour: bool = True
+) -> UInt8Array:
     """Draw a result onto its frame.
 
     Args:
         result: what the pipeline decided.
         head: lines for the upper left corner, such as the frame rate.
         alpha: opacity of the fill, 0 to 1.
+        contour: whether to draw the outlines.
 
     Returns:
         (h, w, 3) uint8 BGR of the frame's size. A frame narrower than `MIN_WIDTH` is enlarged by a
         whole number, for the words on it would be unreadable.
     """
-    height, width = result.mask.shape
-    factor = max(1, min(-(-MIN_WIDTH // width), _MAX_HEIGHT // height))
-    drawn = draw_mask(_enlarge(result.frame.image, factor), _enlarge(result.mask, factor), alpha)
-    head_bottom = _write_head(drawn, head)
+    factor = _factor(result.mask.shape)
+    image, mask = _enlarge(result.frame.image, factor), _enlarge(result.mask, factor)
+    drawn = draw_mask(image, mask, alpha, contour=contour)
+    head_bottom = write_head(drawn, head)
     for component in reversed(result.components[:_LABELLED]):  # the largest on top
         words = f"{result.names[component.label - 1]} {component.confidence:.2f}"
         left, top, _, _ = (factor * side for side in component.box)
         _write_label(drawn, words, left, top, head_bottom)
     if not result.valid:
-        _write_warning(drawn, "OUTPUT INVALID")
+        write_warning(drawn, "OUTPUT INVALID")
     mark_research_use(drawn)
     return drawn
+
+
+def enlarge_for_words(image: UInt8Array) -> UInt8Array:
+    """Return the picture as large as `draw_overlay` would make it."""
+    return _enlarge(image, _factor(image.shape))
+
+
+def _factor(shape: tuple[int, ...]) -> int:
+    return max(1, min(-(-MIN_WIDTH // shape[1]), _MAX_HEIGHT // shape[0]))
 
 
 def _enlarge(image: UInt8Array, factor: int) -> UInt8Array:
@@ -55,7 +67,7 @@ def _enlarge(image: UInt8Array, factor: int) -> UInt8Array:
     return image if factor == 1 else image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _write_head(image: UInt8Array, lines: Sequence[str]) -> int:
+def write_head(image: UInt8Array, lines: Sequence[str]) -> int:
     """Write into the upper left corner; return the row below."""
     margin = max(4, image.shape[0] // 60)
     bottom = 0
@@ -89,7 +101,15 @@ def _text_size(words: str, scale: float) -> tuple[int, int, int]:
     return width, height, descent
 
 
-def _write_warning(image: UInt8Array, words: str) -> None:
+def frame_in_amber(image: UInt8Array) -> None:
+    """Draw a border that says: look at the words above; in place."""
+    thickness = max(2, min(image.shape[:2]) // 100)
+    inset = thickness // 2
+    corner = (image.shape[1] - 1 - inset, image.shape[0] - 1 - inset)
+    cv2.rectangle(image, (inset, inset), corner, _WARNING_COLOUR, thickness)
+
+
+def write_warning(image: UInt8Array, words: str) -> None:
     """Write across the middle of the frame on a dark bar, where nobody can overlook it."""
     (width, _), _ = cv2.getTextSize(words, FONT, 1.0, 2)
     scale = 0.7 * image.shape[1] / width

@@ -5,19 +5,15 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-
-import numpy as np
 
 from rwkv_edge.config import DEFAULT_CONFIDENCE
-from rwkv_edge.preprocess import FloatArray, UInt8Array, find_components, to_input, to_mask
+from rwkv_edge.preprocess import FloatArray, UInt8Array
 from rwkv_edge.video.base import Frame
 from rwkv_edge.video.overlay import draw_overlay
 from rwkv_edge.video.result import Result
+from rwkv_edge.video.segmenting import STAGES, FrameSegmenter, timed
 from rwkv_edge.video.sink import Sink
 
-STAGES = ("capture", "preprocess", "inference", "postprocess", "draw", "write")
-_ROUNDING = 1e-3  # half-precision softmax may end this far outside 0..1
 _RATE_WINDOW = 30  # frames over which the displayed frame rate is taken
 
 
@@ -48,9 +44,7 @@ class Pipeline:
             sinks: get each result; the caller closes them.
             draw: whether to draw overlays.
         """
-        self._runner = runner
-        self._input_size = input_size
-        self._names = tuple(names) if len(names) == 1 else tuple(names[1:])
+        self._segment = FrameSegmenter(runner, input_size, names)
         self._backend = backend
         self._confidence = confidence
         self._alpha = alpha
@@ -64,38 +58,23 @@ class Pipeline:
         The runner is called once on a black picture first: memory is allocated and kernels are
         chosen on the first call, which would otherwise be the slowest of the run.
         """
-        self._runner(np.zeros((1, *self._input_size, 3), np.uint8))
+        self._segment.warm_up()
         walk = iter(frames)
         while not any(sink.stopped for sink in self._sinks):
             latency = dict.fromkeys(STAGES, 0.0)
-            with _timed(latency, "capture"):
+            with timed(latency, "capture"):
                 frame = next(walk, None)
             if frame is None:
                 return
-            result = self._segment(frame, latency)
+            result = self._segment(frame, latency, self._confidence)
             if self._draw:
-                with _timed(latency, "draw"):
+                with timed(latency, "draw"):
                     result.overlay = draw_overlay(result, self._head(latency), self._alpha)
-            with _timed(latency, "write"):
+            with timed(latency, "write"):
                 for sink in self._sinks:
                     sink.write(result)
             self._finished.append(time.perf_counter())
             yield result
-
-    def _segment(self, frame: Frame, latency: dict[str, float]) -> Result:
-        with _timed(latency, "preprocess"):
-            network_input, letterbox = to_input(frame.image, self._input_size)
-        with _timed(latency, "inference"):
-            output = self._runner(network_input)[0]
-        with _timed(latency, "postprocess"):
-            valid = is_probability(output)
-            if valid:
-                probability = letterbox.restore(output)
-                mask = to_mask(probability, self._confidence)
-                components = find_components(mask, probability)
-            else:  # a mask drawn from NaN would look like «nothing found»
-                mask, components = np.zeros(frame.image.shape[:2], np.uint8), []
-        return Result(frame, mask, components, self._names, valid, latency)
 
     def _head(self, latency: dict[str, float]) -> list[str]:
         """Return the lines for the corner: what it takes from a captured frame to its mask."""
@@ -105,16 +84,3 @@ class Pipeline:
             seconds = self._finished[-1] - self._finished[0]
             words = f"{(len(self._finished) - 1) / max(seconds, 1e-9):.1f} fps  {words}"
         return [words, self._backend] if self._backend else [words]
-
-
-def is_probability(output: FloatArray) -> bool:
-    """Tell whether every value lies in 0..1; NaN and infinity do not."""
-    # min and max hand NaN on, and comparisons with NaN are false
-    return bool(output.min() >= -_ROUNDING and output.max() <= 1 + _ROUNDING)
-
-
-@contextmanager
-def _timed(latency: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    latency[stage] = (time.perf_counter() - start) * 1e3

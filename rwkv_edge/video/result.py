@@ -23,7 +23,7 @@ class Result:
     valid: bool
     """False where the network's output was not a probability; nothing of it is shown then."""
     latency_ms: dict[str, float]
-    """Milliseconds by stage, see `pipeline.STAGES`."""
+    """Milliseconds by stage, see `segmenting.STAGES`."""
     overlay: UInt8Array | None = None
     """(h', w', 3) uint8 BGR as `overlay.draw_overlay` makes it; None where nobody wanted one."""
 

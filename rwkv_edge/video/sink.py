@@ -181,10 +181,10 @@ def check_display() -> None:
     if trial.returncode > 0:
         raise OutputError(
             "this OpenCV has no windows: install opencv-python instead of opencv-python-headless, "
-            "or leave out --show"
+            "or leave out --show (stream: give --headless)"
         )
     if trial.returncode < 0:
         raise OutputError(
             "there is no display to show a window on: run it in a desktop session, or leave out "
-            "--show and watch the saved video"
+            "--show and watch the saved video (stream: give --headless)"
         )

@@ -34,7 +34,7 @@ def open_source(text: str, *, vid_stride: int = 1) -> Source:
     if vid_stride < 1:
         raise UsageError(f"--vid-stride {vid_stride}: it must be 1 or more")
     if "://" in text:  # not echoed: such addresses carry passwords
-        raise SourceError("network streams are not supported; give a file or a camera index")
+        raise SourceError("addresses are for rwkv-edge stream; give a file or a camera index")
     if text.isdecimal():
         return Camera(int(text), vid_stride)
     path = Path(text).expanduser()

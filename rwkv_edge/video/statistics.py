@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rwkv_edge.video.pipeline import STAGES
 from rwkv_edge.video.result import Result
+from rwkv_edge.video.segmenting import STAGES
 
 PERCENTILES = (50, 90, 99)
 

@@ -104,7 +104,7 @@ class VideoFile(Source):
             else:
                 time_s = picture.time - origin
             if index % self._stride == 0:
-                yield Frame(index, time_s, _upright(picture), f"{index:06d}")
+                yield Frame(index, time_s, upright(picture), f"{index:06d}")
         if not self.problems and self._duration - time_s - 1 / self._rate > _MISSING_S:
             self.problems.append(
                 f"{self._path}: the video ended at {time_s:.1f} s of {self._duration:.1f} s; "
@@ -130,7 +130,7 @@ def _open(path: Path) -> av.container.InputContainer:
     return container
 
 
-def _upright(picture: av.VideoFrame) -> UInt8Array:
+def upright(picture: av.VideoFrame) -> UInt8Array:
     """Return (h, w, 3) uint8 BGR, turned as the file's rotation mark asks."""
     # one thread: with several, FFmpeg 8's slices write over each other's edges now and then (seen
     # with 10 bits), and one takes under 2 ms for full HD

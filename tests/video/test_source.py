@@ -229,7 +229,7 @@ class TestCamera:
 
     def test_frames_and_the_end(self, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         capture = cv2.VideoCapture  # a file stands in for a camera that is unplugged
-        monkeypatch.setattr(cv2, "VideoCapture", lambda index: capture(str(clip)))
+        monkeypatch.setattr(cv2, "VideoCapture", lambda index, backend: capture(str(clip)))
         seen = []
         with open_source("0", vid_stride=5) as source:
             assert (source.kind, source.count, source.fps) == ("camera", None, 2.0)

@@ -1,0 +1,162 @@
+"""Where an endoscope's picture lies in the frame: circle, octagon, cut rectangle.
+
+The network gets the tissue alone, larger and without the border; what a processor writes beside it,
+the patient's name among it, can be kept out of everything recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from rwkv_edge.preprocess import FloatArray, UInt8Array
+
+_DARK = 24
+"""A pixel that never exceeded this (of 255, in its brightest channel) was never lit."""
+_MIN_SHARE = 0.15  # of the frame: less is a lamp, a logo or darkness, not a field of view
+_MIN_SOLIDITY = 0.85  # share of its own convex hull: a field of view has no dents
+_WHOLE = 0.97  # of the frame: there is no border worth cutting
+_SAME = 0.97  # overlap (IoU) from which two fields of view count as one
+_WORK_SIDE = 240  # pixels; it is sought in a small copy
+_FADE = 0.98  # how fast what was bright is forgotten, a look
+_SETTLING = 10  # frames at the start on which the first field of view is refined
+_LOOK_EVERY = 10  # frames, later
+_AGREEING = 3  # looks in a row that must see another one before it is moved
+
+
+@dataclass(frozen=True, eq=False)
+class FieldOfView:
+    """A region of the frame."""
+
+    box: tuple[int, int, int, int]
+    """Left, top, width and height in pixels."""
+    region: UInt8Array
+    """(h, w) uint8 of the frame's size: 255 inside, 0 outside."""
+    whole: bool
+    """The picture fills the frame: there is nothing to cut."""
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the box."""
+        left, top, width, height = self.box
+        return slice(top, top + height), slice(left, left + width)
+
+    def crop(self, image: UInt8Array) -> UInt8Array:
+        """Return (height, width, 3) of the box, black outside the region."""
+        if self.whole:
+            return image
+        inside = self.window
+        cut = cv2.bitwise_and(image[inside], image[inside], mask=self.region[inside])
+        return cut.astype(np.uint8, copy=False)
+
+    def place(self, probability: FloatArray) -> FloatArray:
+        """Put (classes, height, width) of the box back into the frame; all background outside."""
+        if self.whole:
+            return probability
+        placed = np.zeros((probability.shape[0], *self.region.shape), np.float32)
+        if probability.shape[0] > 1:
+            placed[0] = 1
+        rows, columns = self.window
+        placed[:, rows, columns] = probability
+        if probability.shape[0] == 1:
+            placed[0][self.region == 0] = 0
+        return placed
+
+    def hide_outside(self, image: UInt8Array) -> UInt8Array:
+        """Return a copy that is black outside the region."""
+        return cv2.bitwise_and(image, image, mask=self.region).astype(np.uint8, copy=False)
+
+
+class FieldOfViewTracker:
+    """Finds the field of view in the first frames and follows it slowly."""
+
+    def __init__(self) -> None:
+        self._bright: UInt8Array | None = None
+        self._size = (0, 0)
+        self._frames = 0
+        self._found: FieldOfView | None = None
+        self._disagreeing = 0
+
+    def update(self, image: UInt8Array) -> FieldOfView | None:
+        """Look at a frame; return the field of view, or None while nothing bright was seen.
+
+        Args:
+            image: (h, w, 3) uint8 BGR. Another size than before begins anew.
+        """
+        size = (image.shape[0], image.shape[1])
+        if size != self._size:
+            self.__init__()  # type: ignore[misc]
+            self._size = size
+        self._frames += 1
+        if self._frames > _SETTLING and self._frames % _LOOK_EVERY and self._found:
+            return self._found
+        self._remember(image)
+        seen = self._seek()
+        if seen is None:
+            return self._found  # the lamp is off, or the lens covered: it will come back there
+        if self._found is None or self._frames <= _SETTLING:
+            if self._found is None or not _is_same(self._found, seen):
+                self._found = seen
+        elif _is_same(self._found, seen):
+            self._disagreeing = 0
+        else:
+            self._disagreeing += 1
+            if self._disagreeing >= _AGREEING:
+                self._found, self._disagreeing = seen, 0
+        return self._found
+
+    def _remember(self, image: UInt8Array) -> None:
+        """Keep the brightest that each pixel was lately: tissue is dark now and then."""
+        scale = min(1.0, _WORK_SIDE / max(self._size))
+        size = (max(8, round(self._size[1] * scale)), max(8, round(self._size[0] * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).max(axis=2)
+        if self._bright is None:
+            self._bright = small.astype(np.uint8)
+        else:
+            faded = (self._bright * _FADE).astype(np.uint8)
+            self._bright = np.maximum(small, faded).astype(np.uint8)
+
+    def _seek(self) -> FieldOfView | None:
+        assert self._bright is not None
+        lit = (self._bright > _DARK).view(np.uint8)
+        # letters, and bridges to them, are thinner than this
+        side = max(3, round(max(lit.shape) / 40)) | 1
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        padded = cv2.copyMakeBorder(lit, side, side, side, side, cv2.BORDER_REPLICATE)
+        closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)
+        opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel)[side:-side, side:-side]
+        contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        if not contours:
+            return None
+        outline = max(contours, key=cv2.contourArea)
+        hull = cv2.convexHull(outline)
+        area, hull_area = cv2.contourArea(outline), cv2.contourArea(hull)
+        total = opened.shape[0] * opened.shape[1]
+        if area < _MIN_SHARE * total or area < _MIN_SOLIDITY * hull_area:
+            return None
+        return self._enlarged(hull, opened.shape)
+
+    def _enlarged(self, hull: np.ndarray, shape: tuple[int, ...]) -> FieldOfView:
+        height, width = self._size
+        # the centre of a small pixel is the centre of what it was made from
+        factor = np.array([width / shape[1], height / shape[0]])
+        points = np.round((hull.reshape(-1, 2) + 0.5) * factor - 0.5).astype(np.int32)
+        region = np.zeros(self._size, np.uint8)
+        cv2.fillConvexPoly(region, points, 255)
+        # contours run through the outermost pixels' centres: the other half belongs to them too
+        border = round(factor.max() / 2)
+        region = cv2.dilate(region, np.ones((2 * border + 1, 2 * border + 1), np.uint8)).astype(
+            np.uint8
+        )
+        if cv2.countNonZero(region) > _WHOLE * height * width:
+            return FieldOfView((0, 0, width, height), np.full(self._size, 255, np.uint8), True)
+        left, top, box_width, box_height = cv2.boundingRect(region)
+        return FieldOfView((left, top, box_width, box_height), region, False)
+
+
+def _is_same(one: FieldOfView, other: FieldOfView) -> bool:
+    both = cv2.countNonZero(cv2.bitwise_and(one.region, other.region))
+    either = cv2.countNonZero(cv2.bitwise_or(one.region, other.region))
+    return both >= _SAME * either

@@ -1,0 +1,25 @@
+"""Credentials kept out of every message, ours and the libraries'."""
+
+from __future__ import annotations
+
+import re
+
+_HIDDEN = "***"
+# up to the last @ of a word, because people write passwords with @ and / unescaped
+_USER_INFO = re.compile(r"([a-z][a-z0-9+.-]*://)\S*@", re.IGNORECASE)
+_QUERY = re.compile(
+    r"((?:^|[?&;\s])[^?&;=\s]*(?:pass|pwd|user|login|token|key|auth|secret|sig)[^?&;=\s]*=)[^&;\s'\"]+",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str, *secrets: str) -> str:
+    """Hide the user information of addresses, secret values of queries, and `secrets`.
+
+    Args:
+        text: anything that may quote an address.
+        secrets: literal words that must not appear either.
+    """
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    return _QUERY.sub(rf"\1{_HIDDEN}", _USER_INFO.sub(rf"\1{_HIDDEN}@", text))

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from rwkv_edge.data.synth import render_clip
+from rwkv_edge.preprocess import UInt8Array
+from rwkv_edge.video.field_of_view import FieldOfView, FieldOfViewTracker
+
+SIZE = (480, 640)
+
+
+def drawn(shape: str, size: tuple[int, int] = SIZE, shift: int = 0) -> UInt8Array:
+    """255 inside the shape."""
+    h, w = size
+    region = np.zeros(size, np.uint8)
+    cx, cy, r = w // 2 + 40 + shift, h // 2, int(0.46 * h)
+    if shape == "circle":
+        cv2.circle(region, (cx, cy), r, 255, -1)
+        return region
+    half = r if shape == "octagon" else int(1.1 * r)
+    cut = int(0.586 * r) if shape == "octagon" else r // 4
+    corners = [(-half, -r + cut), (-half + cut, -r), (half - cut, -r), (half, -r + cut)]
+    corners += [(-x, -y) for x, y in corners]
+    cv2.fillConvexPoly(region, np.array([(cx + x, cy + y) for x, y in corners], np.int32), 255)
+    return region
+
+
+def picture(region: UInt8Array, seed: int = 0) -> UInt8Array:
+    """Tissue in the region, with a dark lumen; noise and a patient's name beside it."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 9, (*region.shape, 3)).astype(np.uint8)
+    tissue = rng.normal((60, 80, 150), 12, (*region.shape, 3)).clip(0, 255).astype(np.uint8)
+    centre = (region.shape[1] // 2 + 60, region.shape[0] // 2 + 10)
+    cv2.circle(tissue, centre, region.shape[0] // 9, (2, 2, 4), -1)
+    image[region > 0] = tissue[region > 0]
+    cv2.putText(image, "DOE", (8, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (255, 255, 255), 2)
+    cv2.putText(image, "1970", (8, 80), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1)
+    return image
+
+
+def overlap(view: FieldOfView, region: UInt8Array) -> float:
+    one, other = view.region > 0, region > 0
+    return float((one & other).sum() / (one | other).sum())
+
+
+@pytest.mark.parametrize("size", [SIZE, (1080, 1920), (241, 321)])
+@pytest.mark.parametrize("shape", ["circle", "octagon", "cut"])
+def test_shapes_are_found(shape: str, size: tuple[int, int]) -> None:
+    region = drawn(shape, size)
+    view = FieldOfViewTracker().update(picture(region))
+    assert view is not None
+    assert not view.whole
+    assert overlap(view, region) > 0.96
+    left, top, width, height = cv2.boundingRect(region)
+    np.testing.assert_allclose(view.box, (left, top, width, height), atol=max(3, size[0] // 100))
+
+
+@pytest.mark.parametrize("shape", ["circle", "octagon", "cut"])
+def test_the_name_beside_it_is_cut_and_hidden(shape: str) -> None:
+    image = picture(drawn(shape))
+    view = FieldOfViewTracker().update(image)
+    assert view is not None
+    hidden = view.hide_outside(image)
+    assert image[:90, :90].max() == 255  # the name is there
+    assert hidden[:90, :90].max() == 0
+    assert view.crop(image).max() < 255
+    assert view.crop(image).shape[:2] == (view.box[3], view.box[2])
+
+
+def test_a_picture_without_border_is_whole() -> None:
+    image = np.full((*SIZE, 3), 120, np.uint8)
+    view = FieldOfViewTracker().update(image)
+    assert view is not None
+    assert view.whole
+    assert view.crop(image) is image
+
+
+def test_in_darkness_there_is_none_and_a_found_one_stays() -> None:
+    tracker = FieldOfViewTracker()
+    dark = np.zeros((*SIZE, 3), np.uint8)
+    assert tracker.update(dark) is None
+    region = drawn("circle")
+    for _ in range(3):
+        found = tracker.update(picture(region))
+    for _ in range(500):
+        later = tracker.update(dark)
+    assert found is not None
+    assert later is found
+
+
+def test_a_still_view_is_never_moved_and_another_is_followed_slowly() -> None:
+    tracker = FieldOfViewTracker()
+    first = None
+    for seed in range(60):
+        view = tracker.update(picture(drawn("octagon"), seed))
+        first = first or view
+        assert view is first
+    zoomed = np.zeros((*SIZE, 3), np.uint8)
+    cv2.circle(zoomed, (220, 240), 180, (90, 90, 150), -1)
+    moved_after = next(count for count in range(1, 3000) if tracker.update(zoomed) is not first)
+    assert 20 <= moved_after < 2000
+    view = tracker.update(zoomed)
+    assert view is not None
+
+
+def test_another_size_begins_anew() -> None:
+    tracker = FieldOfViewTracker()
+    tracker.update(picture(drawn("circle")))
+    small = drawn("circle", (240, 320))
+    view = tracker.update(picture(small))
+    assert view is not None
+    assert view.region.shape == (240, 320)
+    assert overlap(view, small) > 0.95
+
+
+def test_probabilities_return_to_their_place() -> None:
+    region = drawn("circle")
+    view = FieldOfViewTracker().update(picture(region))
+    assert view is not None
+    _, _, width, height = view.box
+    placed = view.place(np.full((1, height, width), 0.9, np.float32))
+    assert placed.shape == (1, *SIZE)
+    np.testing.assert_array_equal(placed[0] > 0, view.region > 0)
+    several = view.place(np.full((3, height, width), 0.3, np.float32))
+    assert several[0][region == 0].min() > 0.29
+    assert several[0][0, 0] == 1  # background outside
+
+
+def test_rendered_endoscopy() -> None:
+    tracker = FieldOfViewTracker()
+    frames = [frame.image for frame in render_clip(3, 4, (240, 320), 15)]
+    lit = np.max([frame.max(axis=2) for frame in frames], axis=0) > 24
+    for frame in frames:
+        view = tracker.update(frame)
+    assert view is not None
+    assert (lit & (view.region > 0)).sum() / lit.sum() > 0.98  # nothing that was lit is lost
