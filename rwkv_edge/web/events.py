@@ -89,8 +89,8 @@ class EventLog:
         else:
             seconds = self._differs_since - self._began
             # without a result nobody looked, and that is not the same as «nothing there»
-            why = "gone" if frame.result is not None else "no longer looked for: no fresh result"
-            self._add("finding", f"finding {why}, after {seconds:.1f} s")
+            why = "gone" if frame.result is not None else "unknown, no fresh result"
+            self._add("finding", f"finding {why}; it was seen for {seconds:.1f} s")
         self._finding = bool(components)
         self._differs_since = None
 

@@ -21,7 +21,7 @@ from rwkv_edge.video.result import Result
 from rwkv_edge.web.events import Event, EventLog
 from rwkv_edge.web.metrics import Metrics, processing_ms
 
-_STALE_S = (1.0, 3.0)
+_STALE_S = (1.0, 2.0)
 """Without a frame for so long the signal counts as stalled, whatever the last frame said: three
 frames' time, within these limits."""
 _QUALITY = 85
@@ -166,11 +166,11 @@ class Broadcast:
                     continue
                 try:
                     jpeg = await asyncio.to_thread(encode_jpeg, frame.image)
-                except OutputError as error:
-                    self._sink.report(str(error))
-                    jpeg = b""
+                    status = self._status_json(number, frame)
+                except Exception as error:  # one odd frame must not end the picture for good
+                    self._sink.report(f"a frame was not shown: {error}")
+                    continue
                 self._sink.metrics.encoded += 1
-                status = json.dumps(self.status(number, frame)).encode()
                 self._moment = Moment(number, frame.captured, status, jpeg)
                 fresh, self._fresh = self._fresh, asyncio.Event()
                 fresh.set()
@@ -204,9 +204,12 @@ class Broadcast:
     def heartbeat(self) -> bytes:
         """Return the state without a picture, for when there is no new one."""
         number, frame = self._sink.newest()
-        status = json.dumps(self.status(number, frame)).encode()
+        status = self._status_json(number, frame)
         captured = frame.captured if frame else time.monotonic()
         return Moment(number, captured, status, b"").message(with_picture=False)
+
+    def _status_json(self, number: int, frame: LiveFrame | None) -> bytes:
+        return json.dumps(self.status(number, frame), allow_nan=False).encode()
 
     def status(self, number: int, frame: LiveFrame | None) -> dict[str, Any]:
         """Return what the page shows beside the picture."""

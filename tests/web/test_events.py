@@ -40,7 +40,10 @@ def test_a_flicker_is_no_event() -> None:
         log.observe(live_frame(), now)
     for now in (15.0, 15.5, 16.1):
         log.observe(live_frame(finding=False), now)
-    assert texts(log, start) == ["polyp appears, confidence 0.87", "finding gone, after 5.0 s"]
+    assert texts(log, start) == [
+        "polyp appears, confidence 0.87",
+        "finding gone; it was seen for 5.0 s",
+    ]
 
 
 def test_lost_results_are_not_called_gone() -> None:
@@ -49,7 +52,7 @@ def test_lost_results_are_not_called_gone() -> None:
         log.observe(live_frame(), now)
     for now in (2.0, 4.0):
         log.observe(live_frame(Signal.STALLED, result=False), now)
-    assert "no longer looked for" in texts(log)[-1]
+    assert "unknown, no fresh result" in texts(log)[-1]
 
 
 def test_old_events_are_dropped_and_repeated_errors_listed_once() -> None:

@@ -156,7 +156,7 @@ def test_silence_and_the_end_are_told(
 
 
 def test_patience_follows_the_rate() -> None:
-    assert [patience(fps) for fps in (60, 2, 0.5, 0)] == [1.0, 1.5, 3.0, 3.0]
+    assert [patience(fps) for fps in (60, 2, 0.5, 0)] == [1.0, 1.5, 2.0, 2.0]
 
 
 def test_a_write_after_the_server_is_fine(serve: Callable[..., WebServer], sink: WebSink) -> None:

@@ -2,6 +2,7 @@
 
 import { Chart } from "./chart.js";
 
+const LATE_S = 0.3; // a live picture older than this says how old it is
 const SILENCE_S = 2.5; // the program sends at least a state every second
 const STEP = 0.05;
 const SLIDERS = ["confidence", "fill"];
@@ -15,6 +16,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const known = {
   status: null,
   captured: null, // when the picture on the screen was captured, by this page's clock, in seconds
+  late: 0, // its age when it came on the screen
   heard: null, // when the program last said anything
   refused: false, // the token is no longer right
   lastEvent: 0,
@@ -125,7 +127,8 @@ function takeStatus(status, heard, fresh) {
   known.heard = heard;
   known.refused = false;
   if (fresh && status.signal === "LIVE" && !status.view.frozen) {
-    charts.latency.add(heard, [1000 * (now() - known.captured), status.latency_ms]);
+    known.late = now() - known.captured;
+    charts.latency.add(heard, [1000 * known.late, status.latency_ms]);
     charts.confidence.add(heard, [best(status), status.view.confidence]);
   }
   if (status.events !== known.lastEvent) loadEvents(status.events);
@@ -159,7 +162,7 @@ function condition() {
   }
   if (age === null || age > status.patience) return { icon: "stalled", name: "STALLED", detail: "pictures stopped coming", silence };
   if (!status.valid) return { icon: "live", name: "LIVE", detail: "the network's output is invalid and not shown" };
-  return { icon: "live", name: "LIVE", detail: "" };
+  return { icon: "live", name: "LIVE", detail: known.late > LATE_S ? `${known.late.toFixed(1)} s behind` : "" };
 }
 
 const seconds = (value) => (value < 120 ? `${Math.floor(value)} s` : `${Math.floor(value / 60)} min`);

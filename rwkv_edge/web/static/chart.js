@@ -36,7 +36,7 @@ export class Chart {
     pen.clearRect(0, 0, width, height);
 
     const top = this.scaleTop(now);
-    const left = 34, right = width - 6, upper = 9, lower = height - 19;
+    const left = 38, right = width - 6, upper = 9, lower = height - 19;
     const x = (t) => right - ((now - t) / SPAN_S) * (right - left);
     const y = (v) => lower - (Math.min(v, top) / top) * (lower - upper);
 
