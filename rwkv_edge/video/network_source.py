@@ -155,7 +155,7 @@ class ArrivalClock:
     def __init__(self) -> None:
         self._offset: float | None = None
         self._last = 0.0
-        self._on_time = 0.0
+        self._late_since: float | None = None
         self.is_stuck = False
         """Whether the frames have been late, all of them, for a while."""
 
@@ -171,13 +171,16 @@ class ArrivalClock:
         offset = arrived - stamp
         if self._offset is None or not -self._JUMP_S < offset - self._offset < self._JUMP_S:
             self._offset = offset
-            self._on_time = arrived
+            self._late_since = None
         else:
             drifted = self._offset + self._DRIFT * (arrived - self._last)
             self._offset = min(offset, drifted)
         self._last = arrived
         late = offset - self._offset
         if late < self._STUCK_S:
-            self._on_time = arrived
-        self.is_stuck = arrived - self._on_time > self._PATIENCE_S
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = arrived
+        since = arrived if self._late_since is None else self._late_since
+        self.is_stuck = arrived - since > self._PATIENCE_S
         return arrived - late if late > self._JITTER_S else arrived
