@@ -84,6 +84,8 @@ class NetworkStream(Source):
                         continue
                     self._check(picture)
                     captured = clock.captured(arrived, picture.time)
+                    if clock.is_stuck:  # a new connection begins at the present
+                        raise SourceError(f"{self._address.shown}: the stream lags behind")
                     start = captured if start is None else start
                     yield Frame(index, captured - start, upright(picture), f"{index:06d}", captured)
                     index += 1
@@ -147,11 +149,15 @@ class ArrivalClock:
 
     _JITTER_S = 0.1  # below this, lateness is the network's usual unrest
     _JUMP_S = 10.0  # beyond this, the time stamps began anew
+    _STUCK_S, _PATIENCE_S = 0.5, 1.5  # so late for so long: what was held back is never caught up
     _DRIFT = 1e-3  # how fast the two clocks may part, far above what quartz does
 
     def __init__(self) -> None:
         self._offset: float | None = None
         self._last = 0.0
+        self._late_since: float | None = None
+        self.is_stuck = False
+        """Whether the frames have been late, all of them, for a while."""
 
     def captured(self, arrived: float, stamp: float | None) -> float:
         """Return the moment of capture, in seconds of time.monotonic().
@@ -165,9 +171,16 @@ class ArrivalClock:
         offset = arrived - stamp
         if self._offset is None or not -self._JUMP_S < offset - self._offset < self._JUMP_S:
             self._offset = offset
+            self._late_since = None
         else:
             drifted = self._offset + self._DRIFT * (arrived - self._last)
             self._offset = min(offset, drifted)
         self._last = arrived
         late = offset - self._offset
+        if late < self._STUCK_S:
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = arrived
+        since = arrived if self._late_since is None else self._late_since
+        self.is_stuck = arrived - since > self._PATIENCE_S
         return arrived - late if late > self._JITTER_S else arrived
