@@ -45,7 +45,9 @@ TokenFileOption = Annotated[
 
 
 @contextmanager
-def live_page(controls: Controls, options: WebOptions) -> Iterator[WebSink]:
+def live_page(
+    controls: Controls, options: WebOptions, *, can_record: bool = True
+) -> Iterator[WebSink]:
     """Serve the page while the block runs; yield the sink for the pipeline's output.
 
     The address with its token is printed to standard error, once. A token that came from a file is
@@ -62,7 +64,7 @@ def live_page(controls: Controls, options: WebOptions) -> Iterator[WebSink]:
     from rwkv_edge.web.hub import WebSink
     from rwkv_edge.web.server import WebServer
 
-    sink = WebSink()
+    sink = WebSink(can_record=can_record)
     with WebServer(sink, controls, options) as server:
         given = options.token is not None
         where = f"{server.origin}/?token=(see --token-file)" if given else server.url

@@ -35,7 +35,9 @@ class WebSink:
     `write` keeps the newest frame and rings a bell; it knows no viewer, so none can hold it up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, can_record: bool = True) -> None:
+        """Set up; `can_record` tells the viewers whether recording can be asked for."""
+        self.can_record = can_record
         self._lock = threading.Lock()
         self._frame: LiveFrame | None = None
         self._number = 0
@@ -216,6 +218,7 @@ class Broadcast:
         words: dict[str, Any] = {
             "frame": number,
             "signal": self._sink.signal.value,
+            "can_record": self._sink.can_record,
             "view": asdict(self._controls.view),
             "events": self._sink.event_count,
             "age": None,

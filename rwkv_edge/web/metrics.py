@@ -52,10 +52,13 @@ class Metrics:
     def __init__(self) -> None:
         self.frames = self.invalid = self.refused = self.encoded = 0
         self._latency, self._age = Histogram(), Histogram()
+        self._captured: float | None = None  # of the last live picture
 
     def observe(self, frame: LiveFrame, now: float) -> None:
         """Count a frame that was put out at `now`, by time.monotonic()."""
         self.frames += 1
+        if frame.signal is Signal.LIVE:
+            self._captured = frame.captured
         if frame.result is not None:
             self.invalid += not frame.result.valid
             self._latency.add((processing_ms(frame) or 0.0) / 1e3)
@@ -94,9 +97,9 @@ class Metrics:
             self._latency.lines("rwkv_edge_latency_seconds"))  # fmt: skip
         put("age_seconds", "histogram", "From capture to output, where there is a result.",
             self._age.lines("rwkv_edge_age_seconds"))  # fmt: skip
-        if frame is not None:
-            put("picture_age_seconds", "gauge", "Since the newest picture was captured.",
-                [f"rwkv_edge_picture_age_seconds {now - frame.captured:.3f}"])  # fmt: skip
+        if self._captured is not None:
+            put("picture_age_seconds", "gauge", "Since the newest live picture was captured.",
+                [f"rwkv_edge_picture_age_seconds {now - self._captured:.3f}"])  # fmt: skip
         put("findings", "gauge", "Regions in the newest mask.", found)
         put("recording", "gauge", "1 while recording.", int(frame is not None and frame.recording))
         put("viewers", "gauge", "Who watches the page.", viewers)

@@ -140,6 +140,8 @@ class Page:
             changes = json.loads(body, parse_int=float)
             if not isinstance(changes, dict) or not set(changes) <= set(names):
                 raise UsageError(f"send an object; there are {', '.join(names)}")
+            if changes.get("recording") and not self._sink.can_record:
+                raise UsageError("nothing to record into: start the program with --record FOLDER")
             self._controls.update(**changes)
         except UsageError as error:
             return PlainTextResponse(f"{error}\n", 400)

@@ -15,9 +15,9 @@ _SAMPLE = re.compile(
 def test_every_line_is_prometheus_text() -> None:
     metrics = Metrics()
     frame = replace(live_frame(age=0.3), backend='odd "name"\\\n')
-    metrics.observe(frame, frame.captured + 0.3)
-    metrics.observe(live_frame(result=False), frame.captured)
     metrics.observe(live_frame(valid=False), frame.captured)
+    metrics.observe(frame, frame.captured + 0.3)
+    metrics.observe(live_frame(Signal.NO_SIGNAL, result=False, age=-9), frame.captured)
     text = metrics.text(frame, Signal.LIVE, frame.captured + 1, viewers=4)
     assert text.endswith("\n")
     for line in text.splitlines():

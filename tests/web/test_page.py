@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -12,6 +13,7 @@ from rwkv_edge.video.live import Controls, Signal
 from rwkv_edge.web.hub import WebSink
 from rwkv_edge.web.server import WebServer
 from tests.web.chromium import BROWSER, Chromium, wait_for
+from tests.web.conftest import live_frame
 from tests.web.feed import Feed, rendered
 
 pytestmark = pytest.mark.skipif(
@@ -63,7 +65,7 @@ def test_the_picture_lives_and_the_controls_work(
     page.until(is_state("LIVE"))
     assert page.run("location.search") == ""  # the token has left the address bar
     assert page.until(BRIGHT) >= 192
-    assert not page.run(GREYED)
+    page.until(f"{is_state('LIVE')} && !{GREYED}")  # at one and the same moment
     page.until("Number(document.getElementById('age').textContent) > 0")
     page.until("document.getElementById('events').textContent.includes('signal: LIVE')")
     assert page.run("document.body.innerText.includes('Research use only, not for diagnosis')")
@@ -79,15 +81,15 @@ def test_the_picture_lives_and_the_controls_work(
     page.until("document.getElementById('fill').value === '0.9'")
 
     page.key("f")
-    page.until(is_state("FROZEN"))
+    page.until(f"{is_state('FROZEN')} && !{GREYED}")  # held on purpose, and said so
     assert controls.view.frozen
-    assert not page.run(GREYED)  # held on purpose, and said so
     page.key("f")
     page.until(is_state("LIVE"))
 
     page.key("r")
     page.until("!document.getElementById('recording').hidden")
     page.until("document.getElementById('events').textContent.includes('recording started')")
+    page.until("!document.getElementById('snapshot').disabled")
     page.run("document.getElementById('snapshot').click()")
     page.until("document.getElementById('note').textContent.startsWith('saved rwkv-edge-')")
     page.key("?")
@@ -119,6 +121,33 @@ def test_an_old_picture_is_never_shown_as_new(
     page.until("/No new picture for [2-9] s/.test(document.getElementById('silence').textContent)")
     feed.paused = False
     page.until(is_state("LIVE"))
+
+
+def test_a_picture_without_a_mask_says_so(page: Chromium, server: WebServer, sink: WebSink) -> None:
+    """The network is slower than a mask may be old; before that, there is no source at all."""
+    sink.can_record = False
+    page.open(server.url)
+    page.until(is_state("NO SIGNAL"))
+    sink.write(live_frame(Signal.RECONNECTING, result=False, age=0))  # a notice, drawn just now
+    page.until(is_state("RECONNECTING"))
+    assert page.run("document.getElementById('silence').textContent") == "No picture yet"
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.wait(0.05):
+            sink.write(live_frame(result=False))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        page.until(is_state("LIVE"))
+        page.until("document.getElementById('detail').textContent.startsWith('without a mask')")
+        page.until(f"!{GREYED}")
+        assert page.run("document.getElementById('record').disabled")
+        assert page.run("document.getElementById('confidence-now').textContent") == "–"
+    finally:
+        stop.set()
+        writer.join()
 
 
 def test_the_page_notices_by_itself_that_the_program_is_away(

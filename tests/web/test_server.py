@@ -40,6 +40,18 @@ def test_controls_change_what_the_pipeline_sees(client: httpx.Client, controls: 
     assert controls.view.contour is True
 
 
+def test_recording_is_refused_where_there_is_no_folder(
+    client: httpx.Client, sink: WebSink, controls: Controls
+) -> None:
+    assert client.get("/status").json()["can_record"]
+    sink.can_record = False
+    answer = client.post("/controls", json={"recording": True})
+    assert answer.status_code == 400
+    assert "--record FOLDER" in answer.text
+    assert not controls.view.recording
+    assert client.post("/controls", json={"recording": False}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

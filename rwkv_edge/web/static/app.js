@@ -81,7 +81,7 @@ async function takeMessage(data) {
     if (canvas.height !== bitmap.height) canvas.height = bitmap.height;
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
-    known.captured = heard - age;
+    if (status.signal === "LIVE") known.captured = heard - age; // else it is a notice, no picture
   }
   takeStatus(status, heard, jpeg.length > 0);
 }
@@ -98,7 +98,7 @@ function openMjpeg() {
   let silent = false;
   setInterval(async () => {
     const answered = await askStatus((status, heard) => {
-      const fresh = status.frame !== last && status.age !== null;
+      const fresh = status.frame !== last && status.signal === "LIVE";
       last = status.frame;
       if (fresh) known.captured = heard - status.age;
       return fresh;
@@ -162,6 +162,7 @@ function condition() {
   }
   if (age === null || age > status.patience) return { icon: "stalled", name: "STALLED", detail: "pictures stopped coming", silence };
   if (!status.valid) return { icon: "live", name: "LIVE", detail: "the network's output is invalid and not shown" };
+  if (status.latency_ms === null) return { icon: "live", name: "LIVE", detail: "without a mask: none is fresh enough" };
   return { icon: "live", name: "LIVE", detail: known.late > LATE_S ? `${known.late.toFixed(1)} s behind` : "" };
 }
 
@@ -199,6 +200,8 @@ function show() {
     ? "Stop" : wanted ? "Starting…" : "Record";
   get("recording").hidden = !(reached && status.recording);
   for (const id of [...SLIDERS, "contour", "frozen", "record"]) get(id).disabled = !reached;
+  if (status && !status.can_record) get("record").disabled = true;
+  get("record").title = status && !status.can_record ? "Start the program with --record FOLDER" : "";
   get("snapshot").disabled = !reached || status.signal !== "LIVE";
 }
 
