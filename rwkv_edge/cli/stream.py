@@ -22,6 +22,15 @@ from rwkv_edge.cli.loading import (
     VariantOption,
     WeightsOption,
 )
+from rwkv_edge.cli.serve import (
+    AllowHostOption,
+    CertOption,
+    HostOption,
+    KeyOption,
+    PlainHttpOption,
+    PortOption,
+    TokenFileOption,
+)
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
 if TYPE_CHECKING:
@@ -111,6 +120,16 @@ def stream(
     rtsp_transport: Annotated[str, typer.Option(help="tcp or udp.")] = "tcp",
     fps: Annotated[float, typer.Option(help="Rate of an image sequence.")] = 25.0,
     max_seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve a live page, to this machine unless --host says.")
+    ] = False,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8080,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    insecure_plain_http: PlainHttpOption = False,
+    allow_host: AllowHostOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Segment a live source: the newest frame with its mask, for hours.
 
@@ -118,7 +137,7 @@ def stream(
     200 ms is not drawn. A lost signal is shown and connected to again.
     Ctrl-C or SIGTERM ends it; a second one ends it at once.
 
-    Example: rwkv-edge stream --source rtsp://192.168.0.10/live --record videos
+    Example: rwkv-edge stream --source rtsp://192.168.0.10/live --web --headless
     """
     _check_options(
         backend, imgsz, conf, alpha, smoothing, hysteresis, fps, max_seconds,
@@ -127,6 +146,7 @@ def stream(
     )  # fmt: skip
 
     from rwkv_edge.cli.loading import open_runner
+    from rwkv_edge.cli.serve import live_page
     from rwkv_edge.files import check_writable
     from rwkv_edge.video.capture import Capture
     from rwkv_edge.video.inference import Inference
@@ -135,6 +155,7 @@ def stream(
     from rwkv_edge.video.live_sink import LiveJson, LiveWindow, Outlet
     from rwkv_edge.video.live_source import parse_live
     from rwkv_edge.video.recorder import Recorder, RecordingLimits
+    from rwkv_edge.web.options import WebOptions, read_token
 
     source_input = parse_live(source, credentials=credentials, transport=rtsp_transport, rate=fps)
     controls = Controls(View(conf, alpha, recording=record is not None))
@@ -154,6 +175,11 @@ def stream(
             add(Outlet(Recorder(record, controls, clean=record_clean, limits=limits)))
         if json is not None:
             add(Outlet(LiveJson(json), _JSON_DEPTH))
+        if web:
+            token = read_token(token_file) if token_file else None
+            names = tuple(allow_host or ())
+            page = WebOptions(host, port, cert, key, insecure_plain_http, names, token)
+            sinks.append(stack.enter_context(live_page(controls, page)))
         if not headless:
             add(LiveWindow(controls))
         capture = Capture(source_input, stop)
