@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format benchmark clean
+.PHONY: help demo test check format benchmark faults soak clean
 
 help:
 	@echo "make demo       render an endoscopy clip, segment it, write the overlay video into demo/"
@@ -15,6 +15,8 @@ help:
 	@echo "make check      format, lint and types"
 	@echo "make format     let ruff format the code"
 	@echo "make benchmark  time Tiny beside the U-Net on the CPU backends"
+	@echo "make faults     every fault of the live path on real processes, 15 minutes"
+	@echo "make soak       stream for 20 minutes with outages, and fit the slopes"
 	@echo "make clean      remove .venv and caches"
 
 demo: $(VENV)/.run
@@ -34,6 +36,12 @@ format: $(VENV)/.dev
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/backends.py
+
+faults: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "slow_fault or not slow_fault"
+
+soak: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.soak --minutes 20
 
 $(VENV)/bin/python:
 	@sh tools/check_system.sh "$(PYTHON)"
