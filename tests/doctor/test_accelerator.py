@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rwkv_edge import compiler
 from rwkv_edge.doctor import accelerator
 from rwkv_edge.files import file_sha256
 from rwkv_edge.runtime import machine
@@ -139,7 +140,7 @@ def test_a_plugin_of_other_sources(
 ) -> None:
     shutil.copytree(plugins.sources_folder(), tmp_path / "plugins")
     (tmp_path / "plugins" / "bi_wkv" / "bi_wkv_kernel.h").write_text("// changed\n")
-    monkeypatch.setattr(plugins, "_SOURCE_FOLDERS", (tmp_path / "plugins",))
+    monkeypatch.setattr(compiler, "_SOURCE_FOLDERS", (tmp_path / "plugins",))
     (found,) = accelerator.plugin(cache)
     assert found.status == "warning"
     assert "other sources" in found.reason
