@@ -93,7 +93,7 @@ class Chromium:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def until(self, script: str, seconds: float = 90) -> Any:
+    def until(self, script: str, seconds: float = 60) -> Any:
         return wait_for(lambda: self.run(script), script, seconds)
 
     def key(self, key: str) -> None:

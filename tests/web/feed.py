@@ -11,11 +11,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from rwkv_edge.data.synth import render_clip
-from rwkv_edge.preprocess import UInt8Array
+from rwkv_edge.preprocess import FloatArray, UInt8Array
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
 from rwkv_edge.video import Frame, Pipeline, Result
 from rwkv_edge.video.live import Controls, LiveFrame, Signal
@@ -30,12 +31,21 @@ class Feed:
     """A stand-in for the live pipeline: obeys `Controls`, writes to a `WebSink`."""
 
     def __init__(
-        self, sink: WebSink, controls: Controls, clip: list[UInt8Array], fps: float = FPS
+        self,
+        sink: WebSink,
+        controls: Controls,
+        clip: list[UInt8Array],
+        fps: float = FPS,
+        *,
+        remember: bool = False,
     ) -> None:
+        """Set up; `remember` runs the network once a picture, for tests on a busy machine."""
         self._sink = sink
         self._controls = controls
         self._clip = clip
         self._fps = fps
+        self._remember = remember
+        self._outputs: dict[bytes, FloatArray] = {}
         self.signal = Signal.LIVE
         self.paused = False
         self._stop = threading.Event()
@@ -56,12 +66,20 @@ class Feed:
                 return
             yield Frame(index, time.monotonic(), image, f"{index:06d}")
 
+    def _segment(self, runner: OnnxRuntimeRunner, batch: UInt8Array) -> FloatArray:
+        if not self._remember:
+            return runner(batch)
+        key = batch.tobytes()
+        if key not in self._outputs:
+            self._outputs[key] = runner(batch)
+        return self._outputs[key]
+
     def _results(self, runner: OnnxRuntimeRunner) -> Iterator[Result]:
         frames = self._frames()
         while not self._stop.is_set():
             view = self._controls.view
             pipeline = Pipeline(
-                runner, runner.info.input_size, runner.info.names,
+                partial(self._segment, runner), runner.info.input_size, runner.info.names,
                 confidence=view.confidence, draw=False,
             )  # fmt: skip
             for result in pipeline.run(frames):
