@@ -76,6 +76,7 @@ def test_an_upward_import_would_be_found(tmp_path: Path) -> None:
         "rwkv_edge.runtime.onnxruntime",
         "rwkv_edge.runtime.tensorrt",
         "rwkv_edge.video.pipeline",
+        "rwkv_edge.web.server",
         "rwkv_edge.bench.meters",
         "rwkv_edge.bench.roofline",
         "rwkv_edge.bench.figures",

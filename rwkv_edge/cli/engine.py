@@ -154,13 +154,13 @@ def make_engine(request: Request) -> None:
     if request.runs_here:
         open_driver()  # what the gate will need is missed before the build, not after
     model = cast_input_first(exported)
+    images: list[UInt8Array] = []
+    if request.runs_here or request.precision != "fp32":
+        images = calibration_images(request.calib, input_shape(model)[1:3])
     plugin = None
     if request.use_plugin and any(node.op_type in NAMES for node in model.graph.node):
         plugin = _find_plugin(request)
         load_plugin(request.backend, plugin.library)
-    images: list[UInt8Array] = []
-    if request.runs_here or request.precision != "fp32":
-        images = calibration_images(request.calib, input_shape(model)[1:3])
     lowered = None if request.precision == "fp32" else _lower(model, request, images)
     final = _set_batch(lowered.model if lowered else model, request.batch)
     if plugin is not None:

@@ -179,7 +179,9 @@ def stream(
             token = read_token(token_file) if token_file else None
             names = tuple(allow_host or ())
             page = WebOptions(host, port, cert, key, insecure_plain_http, names, token)
-            sinks.append(stack.enter_context(live_page(controls, page)))
+            sinks.append(
+                stack.enter_context(live_page(controls, page, can_record=record is not None))
+            )
         if not headless:
             add(LiveWindow(controls))
         capture = Capture(source_input, stop)

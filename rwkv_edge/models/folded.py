@@ -178,25 +178,32 @@ class FoldedCrossChannelMix(nn.Module):
 class FoldedDecoderBlock(nn.Module):
     """DecoderBlock without the enlarging at its end: what follows does it.
 
-    Its first convolution is split over the two inputs, so that each half runs at its own
-    resolution, and the half for the skip contains the skip's projection.
+    Where there is a skip, the first convolution is split over the two inputs, so that each half
+    runs at its own resolution, and the half for the skip contains the skip's projection.
     """
 
-    def __init__(self, block: DecoderBlock, projection: nn.Module) -> None:
+    def __init__(self, block: DecoderBlock, projection: nn.Module | None = None) -> None:
         super().__init__()
+        self.conv = conv = block.conv.conv
+        self.conv_local, self.proj = block.conv_local, block.proj
+        self.conv_skip: nn.Conv2d | None = None
+        if projection is None:
+            return
         assert isinstance(projection, nn.Conv2d)
-        conv, skip_width = block.conv.conv, projection.out_channels
         assert conv.bias is not None
         assert projection.bias is not None
-        own, other = matrix(conv).split([conv.in_channels - skip_width, skip_width], dim=1)
+        width = projection.out_channels
+        own, other = matrix(conv).split([conv.in_channels - width, width], dim=1)
         self.conv = pointwise(own, conv.bias + other @ projection.bias)
         self.conv_skip = pointwise(other @ matrix(projection))
-        self.conv_local, self.proj = block.conv_local, block.proj
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, common, 2 H, 2 W) to (B, out_channels, 2 H, 2 W)."""
-        y = F.relu(enlarge(self.conv(x), 2) + self.conv_skip(skip))
-        return self.proj(self.conv_local(y))
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), and (B, common, 2 H, 2 W), to (B, out_channels, H or 2 H, W or 2 W)."""
+        y = self.conv(x)
+        if self.conv_skip is not None:
+            assert skip is not None
+            y = enlarge(y, 2) + self.conv_skip(skip)
+        return self.proj(self.conv_local(F.relu(y)))
 
 
 class FoldedRWKVUNet(nn.Module):
@@ -205,13 +212,11 @@ class FoldedRWKVUNet(nn.Module):
     def __init__(self, network: RWKVUNet) -> None:
         super().__init__()
         self.encoder, self.ccm = network.encoder, FoldedCrossChannelMix(network.ccm)
-        first = network.decoder1
-        self.decoder1 = nn.Sequential(first.conv, first.conv_local, first.proj)
-        blocks = (network.decoder2, network.decoder3, network.decoder4)
-        self.decoders = nn.ModuleList(
-            FoldedDecoderBlock(block, projection)
-            for block, projection in zip(blocks, network.ccm.final_projections, strict=True)
-        )
+        deep, middle, shallow = network.ccm.final_projections
+        self.decoder1 = FoldedDecoderBlock(network.decoder1)
+        self.decoder2 = FoldedDecoderBlock(network.decoder2, deep)
+        self.decoder3 = FoldedDecoderBlock(network.decoder3, middle)
+        self.decoder4 = FoldedDecoderBlock(network.decoder4, shallow)
         self.final_conv = network.final_conv
 
     def forward(self, x: Tensor) -> Tensor:
@@ -219,6 +224,6 @@ class FoldedRWKVUNet(nn.Module):
         shallow, middle, deep, bottom = self.encoder(x)
         skips = self.ccm([deep, middle, shallow])
         x = self.decoder1(bottom)
-        for decoder, skip in zip(self.decoders, skips, strict=True):
+        for decoder, skip in zip((self.decoder2, self.decoder3, self.decoder4), skips, strict=True):
             x = decoder(x, skip)
         return enlarge(self.final_conv(x), 2)

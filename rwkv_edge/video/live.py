@@ -86,7 +86,7 @@ class Controls:
             elif isinstance(value, bool) or not isinstance(value, int | float):
                 raise UsageError(f"{name} must be a number, got {value!r}")
             elif not 0 <= value <= 1:
-                raise UsageError(f"{name} {value:g}: it must lie between 0 and 1")
+                raise UsageError(f"{name}: it must lie between 0 and 1")
         with self._lock:
             self._view = replace(self._view, **changes)  # type: ignore[arg-type]
             return self._view

@@ -150,7 +150,7 @@ def test_what_is_unknown_is_refused() -> None:
 def test_tiny(tiny: list[Node]) -> None:
     dense = ("Conv", "MatMul")
     macs = sum(node.operations for node in tiny if node.op in dense) / 2
-    assert macs == pytest.approx(3.58e9, rel=0.01)  # the paper's figure
+    assert macs == pytest.approx(3.22e9, rel=0.01)  # folded; as trained 3.58, the paper's figure
     bi_wkv = [g for g in group_nodes(tiny) if g.kind == "bi-WKV"]
     assert len(bi_wkv) == 4
     assert all(sum(g.inputs.values()) == 2 * sum(g.outputs.values()) for g in bi_wkv)

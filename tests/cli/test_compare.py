@@ -48,7 +48,8 @@ def test_tiny_against_a_foreign_model(data: Path, capsys: pytest.CaptureFixture[
         "input_size": [48, 64],
     }
     assert record["dice"]["b"]["value"] == 1
-    assert record["dice"]["winner"] == "B"
+    assert record["dice"]["a"]["value"] < 1
+    assert record["dice"]["winner"] in ("B", "not enough images")
     assert record["latency"]["rounds"] == 3
     assert record["latency"]["a"]["p50_ms"] > 0
     assert record["dice"]["verdict"] in captured.err

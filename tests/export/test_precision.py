@@ -25,7 +25,7 @@ from rwkv_edge.preprocess import FloatArray, UInt8Array
 from rwkv_edge.weights import shipped_onnx
 
 SIZE = 64
-HURT = "decoders.1"
+HURT = "decoder3"
 
 
 def open_network(model: ModelProto) -> Callable[[UInt8Array], FloatArray]:
