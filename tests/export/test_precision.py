@@ -158,7 +158,7 @@ def test_int8_is_symmetric_and_a_channel_each(
 ) -> None:
     quantizer = Quantizer(small_input, small_frames)
     layers = layer_groups(small_input)
-    model = to_16_bits(quantizer(layers[HURT]), "float16")
+    model = to_16_bits(quantizer(layers[f"{HURT}.conv"]), "float16")
     onnx.checker.check_model(model, full_check=True)
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     producer = {name: node for node in model.graph.node for name in node.output}
@@ -175,7 +175,7 @@ def test_int8_is_symmetric_and_a_channel_each(
         if node.op_type == "Conv":
             sources = [producer.get(name) for name in node.input[:2]]
             is_int8 = [s is not None and s.op_type == "DequantizeLinear" for s in sources]
-            assert is_int8 == [node.name not in layers[HURT]] * 2
+            assert is_int8 == [node.name not in layers[f"{HURT}.conv"]] * 2
             if is_int8[1] and sources[1] is not None:
                 weight, scale = (constants[name] for name in sources[1].input[:2])
                 assert scale.shape == weight.shape[:1]
