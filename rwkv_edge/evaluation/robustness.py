@@ -151,7 +151,7 @@ def draw_robustness(path: Path, results: dict[str, Robustness]) -> None:
     names = list(next(iter(results.values())).corrupted)
     rows = -(-len(names) // _COLUMNS)
     figure = Figure(figsize=(12, 1 + 2 * rows), layout="constrained")
-    panels = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).flat)
     for axes, name in zip(panels, names, strict=False):
         for data, result in results.items():
             dice = [result.clean.dice, *(cell.dice for cell in result.corrupted[name])]
@@ -160,7 +160,7 @@ def draw_robustness(path: Path, results: dict[str, Robustness]) -> None:
         axes.set_title(name, fontsize=10)
         axes.set(ylim=(0, 1), xticks=[0, *STRENGTHS])
         axes.grid(alpha=0.3)
-    for axes in list(panels)[len(names) :]:
+    for axes in panels[len(names) :]:
         axes.set_axis_off()
     if len(results) > 1:
         handles, labels = figure.axes[0].get_legend_handles_labels()
