@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rwkv_edge.cli.eval import ConfOption, JsonOption, NameOption, SplitOption
 from rwkv_edge.cli.loading import BackendOption, ImgszOption
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
@@ -37,24 +38,17 @@ def compare(
     ] = None,
     backend: BackendOption = "auto",
     imgsz: ImgszOption = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="train, val, test or all. Default: val, else test, else all."),
-    ] = None,
+    split: SplitOption = None,
     limit: Annotated[
         int | None, typer.Option(help="Use only so many images, evenly spread.")
     ] = None,
-    conf: Annotated[
-        float, typer.Option(help="Probability from which a pixel counts as lesion, 0 to 1.")
-    ] = DEFAULT_CONFIDENCE,
+    conf: ConfOption = DEFAULT_CONFIDENCE,
     rounds: Annotated[int, typer.Option(help="Frames that each model is timed on.")] = 50,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/compare/NAME.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the run; taken ones get a number.")] = "exp",
-    json: Annotated[
-        str | None, typer.Option(help="Write the figures as JSON to this file, '-' for stdout.")
-    ] = None,
+    name: NameOption = "exp",
+    json: JsonOption = None,
 ) -> None:
     """Compare two models on the same images: Dice, false alarms, latency.
 

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test", "all")
 
+# What compare and robustness take alike, too; `load_pairs` checks it.
+SplitOption = Annotated[
+    str | None,
+    typer.Option(help="train, val, test or all. Default: val, else test, else all."),
+]
+ConfOption = Annotated[
+    float, typer.Option(help="Probability from which a pixel counts as lesion, 0 to 1.")
+]
+NameOption = Annotated[str, typer.Option(help="Of the run; taken ones get a number.")]
+JsonOption = Annotated[
+    str | None, typer.Option(help="Write the figures as JSON to this file, '-' for stdout.")
+]
+
 
 def evaluate(
     data: Annotated[
@@ -33,20 +46,13 @@ def evaluate(
     variant: VariantOption = None,
     backend: BackendOption = "auto",
     imgsz: ImgszOption = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="train, val, test or all. Default: val, else test, else all."),
-    ] = None,
-    conf: Annotated[
-        float, typer.Option(help="Probability from which a pixel counts as lesion, 0 to 1.")
-    ] = DEFAULT_CONFIDENCE,
+    split: SplitOption = None,
+    conf: ConfOption = DEFAULT_CONFIDENCE,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/eval/NAME.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the run; taken ones get a number.")] = "exp",
-    json: Annotated[
-        str | None, typer.Option(help="Write the figures as JSON to this file, '-' for stdout.")
-    ] = None,
+    name: NameOption = "exp",
+    json: JsonOption = None,
 ) -> None:
     """Measure a model on labelled images, at their own resolution.
 

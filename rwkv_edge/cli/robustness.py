@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rwkv_edge.cli.eval import ConfOption, JsonOption, NameOption, SplitOption
 from rwkv_edge.cli.loading import BackendOption, ImgszOption
 from rwkv_edge.config import DEFAULT_CONFIDENCE, DEFAULT_VARIANT
 
@@ -31,27 +32,20 @@ def robustness(
     ] = None,
     backend: BackendOption = "auto",
     imgsz: ImgszOption = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="train, val, test or all. Default: val, else test, else all."),
-    ] = None,
+    split: SplitOption = None,
     limit: Annotated[
         int | None, typer.Option(help="Use only so many images of each data set, evenly spread.")
     ] = None,
     only: Annotated[
         str | None, typer.Option(help="Corruptions, with commas. Default: all twenty.")
     ] = None,
-    conf: Annotated[
-        float, typer.Option(help="Probability from which a pixel counts as lesion, 0 to 1.")
-    ] = DEFAULT_CONFIDENCE,
+    conf: ConfOption = DEFAULT_CONFIDENCE,
     seed: Annotated[int, typer.Option(help="The same seed corrupts alike.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/robustness/NAME.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the run; taken ones get a number.")] = "exp",
-    json: Annotated[
-        str | None, typer.Option(help="Write the figures as JSON to this file, '-' for stdout.")
-    ] = None,
+    name: NameOption = "exp",
+    json: JsonOption = None,
 ) -> None:
     """Measure a model on worse and worse pictures: 20 corruptions, 5 strengths.
 

@@ -24,6 +24,14 @@ class ModelInfo:
     source: str
     """Where it came from: a file, or the shipped weights."""
 
+    @classmethod
+    def from_properties(
+        cls, properties: Mapping[str, str], input_size: tuple[int, int], source: str
+    ) -> ModelInfo:
+        """Read what `rwkv-edge export` wrote into a file's metadata properties."""
+        names = tuple(properties.get("names", "polyp").split(","))
+        return cls(properties.get("variant", "unknown"), names, input_size, source)
+
 
 class Runner(ABC):
     """A model on a runtime. Call it; close it, or use it as a context manager."""

@@ -49,12 +49,8 @@ class OnnxRuntimeRunner(Runner):
             raise BackendError(f"{path}: not a model of rwkv-edge export (uint8 image in)")
         self._batch: int = inputs[0].shape[0]
         properties = self._session.get_modelmeta().custom_metadata_map
-        self.info = ModelInfo(
-            properties.get("variant", "unknown"),
-            tuple(properties.get("names", "polyp").split(",")),
-            (inputs[0].shape[1], inputs[0].shape[2]),
-            str(path),
-        )
+        size = (inputs[0].shape[1], inputs[0].shape[2])
+        self.info = ModelInfo.from_properties(properties, size, str(path))
         self.backend = f"onnxruntime {ort.__version__} on {self._session.get_providers()[0]}"
 
     def __call__(self, image: UInt8Array) -> FloatArray:

@@ -52,12 +52,7 @@ class OpenVinoRunner(Runner):
         shape = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
         self._batch: int = shape[0]
         told = {entry.key: entry.value for entry in model.metadata_props}
-        self.info = ModelInfo(
-            told.get("variant", "unknown"),
-            tuple(told.get("names", "polyp").split(",")),
-            (shape[1], shape[2]),
-            str(path),
-        )
+        self.info = ModelInfo.from_properties(told, (shape[1], shape[2]), str(path))
         self.backend = f"openvino {version} on CPU, {precision}"
 
     def __call__(self, image: UInt8Array) -> FloatArray:
