@@ -31,6 +31,7 @@ from rwkv_edge.export.graph import (
 )
 from rwkv_edge.files import atomic_path, file_sha256
 from rwkv_edge.preprocess import UInt8Array
+from rwkv_edge.runtime import ModelInfo
 from rwkv_edge.runtime.backend import (
     TENSORRT,
     TENSORRT_RTX,
@@ -263,6 +264,7 @@ def _describe(
     ahead = request.target.compute_capability
     on_gpu = gpu if ahead is None else None
     rest = input_shape(exported)[1:]
+    info = ModelInfo.from_properties(told, (rest[0], rest[1]), str(request.source))
     sizes = (request.batch.minimum, request.batch.optimum, request.batch.maximum)
     return Manifest(
         engine_sha256=hashlib.sha256(built.plan).hexdigest(),
@@ -277,8 +279,8 @@ def _describe(
         onnx=os.path.abspath(request.source),
         onnx_sha256=file_sha256(request.source),
         weights_sha256=told.get("weights_sha256", ""),
-        variant=told.get("variant", "unknown"),
-        names=tuple(told.get("names", "polyp").split(",")),
+        variant=info.variant,
+        names=info.names,
         precision=request.precision,
         unquantised_layers=lowered.unquantised_layers if lowered else (),
         shapes={"image": tuple((size, *rest) for size in sizes)},
