@@ -160,18 +160,15 @@ class FoldedCrossChannelMix(nn.Module):
             (B, common, H_i, W_i) for each.
         """
         factors = [2**level for level in reversed(range(len(skips)))]
-        x = torch.cat(
-            [
-                enlarge(project(skip), factor)
-                for project, skip, factor in zip(self.projections, skips, factors, strict=True)
-            ],
-            dim=1,
-        )
-        mixed = channels_last(x) + self.ln1(self.channel(x))
-        parts = mixed.split(self.common, dim=3)
+        enlarged = [
+            enlarge(project(skip), factor)
+            for project, skip, factor in zip(self.projections, skips, factors, strict=True)
+        ]
+        mixed = self.ln1(self.channel(torch.cat(enlarged, dim=1))).split(self.common, dim=3)
+        # the residual is added part by part, so that its 3 C channels need not change their layout
         return [
-            shrink(channels_first(part), factor)
-            for part, factor in zip(parts, factors, strict=True)
+            shrink(part + channels_first(change), factor)
+            for part, change, factor in zip(enlarged, mixed, factors, strict=True)
         ]
 
 
