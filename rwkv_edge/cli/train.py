@@ -47,6 +47,10 @@ def train(
     seed: Annotated[
         int, typer.Option(help="Of the fresh weights, the order, the augmentation.")
     ] = 0,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out an ingredient of the augmentation, 'paste' say. Repeatable."),
+    ] = None,
     init: Annotated[
         Path | None,
         typer.Option(help="Weights to start from; an upstream ImageNet encoder will do."),
@@ -66,6 +70,7 @@ def train(
     require_training()
     from rwkv_edge.training import TrainSettings
     from rwkv_edge.training import train as run_training
+    from rwkv_edge.training.augment import SHARES
 
     folder = Path("runs/train") / name
     started = (folder / "weights" / "last.safetensors").is_file()
@@ -86,10 +91,14 @@ def train(
             raise UsageError(f"--ema-decay {ema_decay:g}: give a value from 0 to below 1")
         if not lr > 0:
             raise UsageError(f"--lr {lr}: must be above 0")
+        unknown = set(without or ()) - set(SHARES)
+        if unknown:
+            raise UsageError(f"--without {min(unknown)}: choose from {', '.join(SHARES)}")
         settings = TrainSettings(
             data=data.resolve(),
             variant=variant,
             extra=tuple(path.resolve() for path in extra or ()),
+            without=tuple(without or ()),
             epochs=epochs or TrainSettings.epochs,
             minutes=minutes,
             repeat=repeat,

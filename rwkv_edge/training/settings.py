@@ -24,6 +24,8 @@ class TrainSettings:
     variant: str = DEFAULT_VARIANT
     extra: tuple[Path, ...] = ()
     """Folders of further training pairs, procedural ones for instance."""
+    without: tuple[str, ...] = ()
+    """Ingredients of the augmentation to leave out, names of `augment.SHARES`."""
     epochs: int = 100
     minutes: float | None = None
     """Train this long instead; the schedules then follow the clock."""
@@ -83,6 +85,7 @@ class TrainSettings:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
             values["data"] = Path(values["data"])
             values["extra"] = tuple(Path(folder) for folder in values["extra"])
+            values["without"] = tuple(values.get("without", ()))
             values["init"] = Path(values["init"]) if values["init"] else None
             return cls(**values)
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:

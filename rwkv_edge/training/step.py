@@ -15,7 +15,7 @@ from torch.optim import AdamW, Optimizer
 
 from rwkv_edge.errors import RwkvEdgeError
 from rwkv_edge.models import Segmenter
-from rwkv_edge.training.augment import augment
+from rwkv_edge.training.augment import SHARES, augment
 from rwkv_edge.training.ema import WeightAverage
 from rwkv_edge.training.losses import dice_bce_loss
 from rwkv_edge.training.settings import TrainSettings
@@ -79,6 +79,7 @@ class TrainingStep:
         self.model, self.average, self.optimizer = model, average, optimizer
         self.settings, self.device = settings, device
         self.segmenter = Segmenter(model).to(device)
+        self.shares = {name: SHARES[name] * (name not in settings.without) for name in SHARES}
         self._seen: Counter[tuple[int, int]] = Counter()
         self._captures: dict[tuple[int, int], _Capture] = {}
 
@@ -124,7 +125,7 @@ class TrainingStep:
         return logits
 
     def _update(self, images: Tensor, masks: Tensor, size: int) -> Tensor:
-        pixels, target = augment(images, masks, size)
+        pixels, target = augment(images, masks, size, self.shares)
         self.optimizer.zero_grad(set_to_none=True)
         loss = dice_bce_loss(self.logits(self.model, pixels), target)
         loss.backward()

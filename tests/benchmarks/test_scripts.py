@@ -81,6 +81,32 @@ def test_rwkv_block_unet(tmp_path: Path) -> None:
     assert "Dice with the block minus without: " in out
 
 
+@pytest.mark.slow
+def test_accuracy(tmp_path: Path, disc_data: Path) -> None:
+    words = [
+        "--data",
+        str(disc_data),
+        "--ingredients",
+        "paste",
+        "--epochs",
+        "1",
+        "--seeds",
+        "0",
+        "1",
+    ]
+    words += ["--", "--variant", "unet", "--imgsz", "32", "--batch", "2", "--device", "cpu"]
+    first = script(tmp_path, "accuracy.py", *words)
+    assert first.count("rwkv_edge train") == 4
+    assert first.count("--without paste") == 2
+    rows = json.loads((tmp_path / "accuracy" / "accuracy.json").read_text())["rows"]
+    assert [row["left out"] for row in rows] == ["full recipe", "paste"]
+    full, without = (row["Dice"] for row in rows)
+    assert rows[1]["gain"] == pytest.approx(sum(full) / 2 - sum(without) / 2)
+    again = script(tmp_path, "accuracy.py", *words)
+    assert "rwkv_edge train" not in again
+    assert again == first[first.index("| left out") :]
+
+
 def jetson(folder: Path, *words: str) -> list[str]:
     return run(folder, "bash", str(ROOT / "benchmarks" / "jetson.sh"), *words).splitlines()
 

@@ -52,6 +52,10 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data", "x", "--minutes", "0"], "--minutes 0: must be above 0"),
         (["train", "--data", "x", "--minutes", "1", "--epochs", "2"], "exclude each other"),
         (["train", "--data", "x", "--ema-decay", "1"], "--ema-decay 1: give a value"),
+        (
+            ["train", "--data", "x", "--without", "smoke"],
+            "--without smoke: choose from flip",
+        ),
         (["plugin", "build", "--torch", "--arch", "87", "--output", "x"], "--torch takes no"),
         (["export", "--imgsz", "100"], "100 is not a positive multiple of 16; try 96"),
         (["export", "--imgsz", "big"], "give SIDE or HEIGHTxWIDTH"),

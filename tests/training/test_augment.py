@@ -6,8 +6,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rwkv_edge.models import create_model
-from rwkv_edge.training.augment import augment
+from rwkv_edge.training.augment import SHARES, augment
 from rwkv_edge.training.ema import WeightAverage
+from rwkv_edge.training.geometry import INSET_SIDE
 from rwkv_edge.training.losses import dice_bce_loss
 
 
@@ -105,3 +106,64 @@ def test_a_wait_of_the_host_would_be_found() -> None:
         torch.ones(4).to("meta")
     with pytest.raises(RuntimeError, match="meta"), NothingFromTheHost():
         float(picture.sum())
+
+
+NOTHING = dict.fromkeys(SHARES, 0.0)
+
+
+def batch(size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures of smooth colours and fine grain, each with its own square lesion."""
+    torch.manual_seed(1)
+    small = torch.rand(4, 3, 4, 4) * 120 + 60
+    planes = torch.nn.functional.interpolate(small, (size, size), mode="bilinear")
+    planes += torch.rand_like(planes) * 20
+    masks = torch.zeros(4, size, size, dtype=torch.uint8)
+    for index in range(4):
+        masks[index, 8 + 8 * index : 24 + 8 * index, 20:40] = 1
+    return planes.permute(0, 2, 3, 1).round().to(torch.uint8), masks
+
+
+def test_without_ingredients_nothing_changes() -> None:
+    images, masks = batch()
+    pixels, labels = augment(images, masks, 64, NOTHING)
+    assert (pixels.int() - images.int()).abs().max() <= 1  # blurred by a tenth of a pixel
+    assert torch.equal(labels, masks.long())
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_each_ingredient_changes_its_share(name: str) -> None:
+    images, masks = batch()
+    torch.manual_seed(0)
+    pixels, labels = augment(images, masks, 64, NOTHING | {name: 1.0})
+    changed = (pixels.int() - images.int()).abs().amax((1, 2, 3)) > 1
+    assert changed.sum() >= 2  # a flip may miss a picture
+    if name not in ("flip", "affine", "elastic", "paste", "inset", "view"):
+        assert torch.equal(labels, masks.long()), "looks must not move the mask"
+
+
+def test_a_pasted_lesion_brings_its_label_and_its_texture() -> None:
+    images, masks = batch()
+    images[1:3, ..., 1] = (torch.arange(64) % 2 * 80).to(torch.uint8)  # the donors are striped
+    torch.manual_seed(0)
+    pixels, labels = augment(images, masks, 64, NOTHING | {"paste": 1.0})
+    assert torch.equal(labels, ((masks > 0) | (masks.roll(1, 0) > 0)).long())
+    core = pixels[2, 20:28, 24:36, 1].float()  # of the lesion that came from picture 1
+    assert core.diff(dim=1).abs().mean() > 60
+    far = pixels[:, 60:].int() - images[:, 60:].int()
+    assert far.abs().max() <= 1
+
+
+def test_no_lesion_is_left_where_another_picture_or_the_border_is() -> None:
+    images, masks = batch()
+    torch.manual_seed(0)
+    pixels, labels = augment(images, torch.ones_like(masks), 64, NOTHING | {"view": 1.0})
+    outside = pixels.amax(3) == 0
+    assert outside.any()
+    assert torch.equal(labels == 0, outside)
+    torch.manual_seed(0)
+    pixels, labels = augment(images, torch.ones_like(masks), 64, NOTHING | {"inset": 1.0})
+    shares = (labels == 0).float().mean((1, 2))
+    low, high = INSET_SIDE
+    assert bool(((shares > (low - 0.05) ** 2) & (shares < (high + 0.05) ** 2)).all())
+    kept = (pixels.int() - images.int()).abs().amax(3)[labels == 1]
+    assert kept.max() <= 1
