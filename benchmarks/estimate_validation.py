@@ -60,11 +60,12 @@ LARGE_SHAPES = {
     "convolution": ("1,128,64,64", "128,128,3,3"),
     "depthwise": ("1,64,64,64", "64,1,5,5"),
 }
-# Few channels or few pixels, as the networks have them, but none of their own layers.
+# Few channels, few pixels or a broad 3x3, as the networks have, but none of their own layers.
 SMALL_DENSE = (
     ("y = Conv(x, w)", "1,16,96,96", "64,16,1,1"),
     ("y = Conv(x, w)", "1,256,24,24", "64,256,1,1"),
     ("y = Conv<pads = [1,1,1,1]>(x, w)", "1,24,96,96", "24,24,3,3"),
+    ("y = Conv<pads = [1,1,1,1]>(x, w)", "1,80,48,48", "80,80,3,3"),
     ("y = MatMul(x, w)", "1,576,200", "200,200"),
 )
 SMALL_DEPTHWISE = (

@@ -78,9 +78,10 @@ def plan(root: Path, cache: Path, here: Path) -> Sequence[tuple[str, Sequence[Ch
             ),
         ),
         (
-            "ONNX Runtime and Torch",
+            "ONNX Runtime, OpenVINO and Torch",
             (
                 Check("ONNX Runtime", frameworks.onnxruntime, isolated=True),
+                Check("OpenVINO", frameworks.openvino, isolated=True),
                 Check("Torch", frameworks.torch),
             ),
         ),

@@ -1,4 +1,4 @@
-"""ONNX Runtime with the providers that really work, and Torch."""
+"""ONNX Runtime with the providers that really work, OpenVINO, and Torch."""
 
 from __future__ import annotations
 
@@ -53,6 +53,25 @@ def _unusable(name: str, reason: str) -> Finding:
         return Finding(name, "ok", f"{reason}: there is no CUDA GPU")
     mend = "install the CUDA and cuDNN that this ONNX Runtime was built for, or use TensorRT"
     return Finding(name, "warning", reason, mend)
+
+
+def openvino() -> Iterator[Finding]:
+    """Ask OpenVINO for the precisions in which this processor computes."""
+    if importlib.util.find_spec("openvino") is None:
+        reason = "not installed: optional, often faster than ONNX Runtime on Intel and AMD"
+        yield Finding("OpenVINO", "ok", reason, "pip install 'rwkv-edge[openvino]'")
+        return
+    mend = "pip install --force-reinstall openvino"
+    try:
+        from openvino import Core, __version__
+
+        offered = Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except (ImportError, RuntimeError) as error:
+        yield Finding("OpenVINO", "warning", str(error).splitlines()[0], mend)
+        return
+    known = [name for name in ("FP32", "BF16", "FP16") if name in offered]
+    release = __version__.split("-")[0]
+    yield Finding("OpenVINO", "ok", f"{release}, computes in {', '.join(known)} on this CPU")
 
 
 def torch() -> Iterator[Finding]:

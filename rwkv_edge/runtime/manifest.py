@@ -172,8 +172,8 @@ def _foreign(manifest: Manifest, here: Environment) -> str | None:
         return f"built on {manifest.gpu}, here is {here.gpu.name}"
     if manifest.plugin_sha256 not in (None, here.plugin_sha256):
         if here.plugin_sha256 is None:
-            return "needs the bi-WKV plugin, which is not built here (rwkv-edge plugin build)"
-        return "built with another build of the bi-WKV plugin"
+            return "needs our plugin, which is not built here (rwkv-edge plugin build)"
+        return "built with another build of our plugin"
     return None
 
 

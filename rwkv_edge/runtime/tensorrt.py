@@ -71,7 +71,7 @@ class TensorRTRunner(Runner):
             self.close()
             raise
         graph = f"no CUDA graph: {why_not}" if why_not else "CUDA graph"
-        fused = ", bi-WKV plugin" if manifest.plugin_sha256 else ""
+        fused = ", our plugin" if manifest.plugin_sha256 else ""
         self.backend = f"{self._name} on {name} ({manifest.precision}{fused}, {graph})"
 
     def __call__(self, image: UInt8Array) -> FloatArray:

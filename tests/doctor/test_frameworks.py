@@ -35,6 +35,24 @@ def test_a_provider_that_onnxruntime_silently_replaces(monkeypatch: pytest.Monke
     assert "CPUExecutionProvider runs instead" in found["CUDAExecutionProvider"].reason
 
 
+def test_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    found = told(frameworks.openvino())["OpenVINO"]
+    assert found.status == "ok"
+    assert found.reason.startswith(openvino.__version__.split("-")[0])
+    assert "computes in FP32" in found.reason
+
+    def broken(*_: object) -> str:
+        raise RuntimeError("no plugin for CPU\nmore")
+
+    monkeypatch.setattr(openvino.Core, "get_property", broken)
+    found = told(frameworks.openvino())["OpenVINO"]
+    assert (found.status, found.reason) == ("warning", "no plugin for CPU")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "rwkv-edge[openvino]" in told(frameworks.openvino())["OpenVINO"].mend
+
+
 def test_torch_without_importing_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     package = tmp_path / "torch"
     package.mkdir()

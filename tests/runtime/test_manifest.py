@@ -87,8 +87,8 @@ def test_the_command_that_builds_it_again_is_named(engine: Path) -> None:
             "built for compute capability 8.7, Thor has 11.0",
         ),
         (replace(HERE, gpu=replace(ORIN, name="Orin Nano")), "built on Orin, here is Orin Nano"),
-        (replace(HERE, plugin_sha256=None), "needs the bi-WKV plugin"),
-        (replace(HERE, plugin_sha256="other"), "another build of the bi-WKV plugin"),
+        (replace(HERE, plugin_sha256=None), "needs our plugin"),
+        (replace(HERE, plugin_sha256="other"), "another build of our plugin"),
     ],
 )
 def test_foreign_engines(engine: Path, here: Environment, reason: str) -> None:

@@ -225,10 +225,10 @@ def test_the_plugin_that_the_manifest_names(engine: Path, tmp_path: Path) -> Non
     one, two = tmp_path / "one", tmp_path / "two"
     compiled(one, b"one")
     change(engine, plugin_sha256=compiled(two, b"two"), plugin_version="1")
-    not_loaded(engine, "needs the bi-WKV plugin, which is not built here", tmp_path / "none")
-    not_loaded(engine, "another build of the bi-WKV plugin", one)
+    not_loaded(engine, "needs our plugin, which is not built here", tmp_path / "none")
+    not_loaded(engine, "another build of our plugin", one)
     with TensorRTRunner(engine, [one, two]) as runner:
-        assert "bi-WKV plugin" in runner.backend
+        assert "our plugin" in runner.backend
     assert tensorrt.get_plugin_registry().loaded == [str(two / LIBRARY)]
     change(engine, plugin_sha256=hashlib.sha256(b"one").hexdigest())
     refused(engine, "loaded another build of the plugin, .* start the program again", one)
