@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.conftest import has_cuda_gpu
 
 ROOT = Path(__file__).parents[2]
-SECTIONS = ["Machine", "GPU and TensorRT", "ONNX Runtime and Torch", "Video and cameras"]
+SECTIONS = ["Machine", "GPU and TensorRT", "ONNX Runtime, OpenVINO and Torch", "Video and cameras"]
 
 
 def run(folder: Path, *words: str, before: Path | None = None) -> subprocess.CompletedProcess[str]:
