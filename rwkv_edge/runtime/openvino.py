@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: bfloat16 where the machine has matrix units for it, else float32."""
+"""OpenVINO on the CPU: bfloat16 where the machine has instructions for it, else float32."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 """Ours, and OpenVINO's names."""
-_CPU_FLAGS = Path("/proc/cpuinfo")
+_CPU_FLAGS, _BF16_FLAGS = Path("/proc/cpuinfo"), frozenset({"amx_bf16", "avx512_bf16"})
 
 
 class OpenVinoRunner(Runner):
@@ -27,7 +27,7 @@ class OpenVinoRunner(Runner):
     Args:
         path: ONNX file.
         threads: of one inference; default: one for each core this process may use.
-        precision: 'fp32' or 'bf16'; default: bf16 on a machine with AMX, else fp32.
+        precision: 'fp32' or 'bf16'; default: bf16 where the processor multiplies it, else fp32.
 
     Raises:
         BackendError: the file is missing, damaged, or not one of ours; no bfloat16 here.
@@ -44,7 +44,7 @@ class OpenVinoRunner(Runner):
         for package in ("openvino", "onnx"):
             if importlib.util.find_spec(package) is None:
                 raise MissingDependencyError(package, "openvino", "OpenVINO")
-        precision = precision or ("bf16" if has_amx() else "fp32")
+        precision = precision or ("bf16" if has_bfloat16() else "fp32")
         model = _read(path)
         self._request, version = _compile(
             path, model, threads or len(os.sched_getaffinity(0)), precision
@@ -67,10 +67,10 @@ class OpenVinoRunner(Runner):
         return np.array(result, np.float32)  # a copy: the request reuses its memory
 
 
-def has_amx(cpuinfo: Path = _CPU_FLAGS) -> bool:
-    """Tell whether the processor multiplies bfloat16 matrices in hardware (x86 AMX)."""
+def has_bfloat16(cpuinfo: Path = _CPU_FLAGS) -> bool:
+    """Tell whether the processor multiplies bfloat16 in hardware (x86: AMX, or AVX-512's BF16)."""
     try:
-        return "amx_bf16" in cpuinfo.read_text(encoding="utf-8").split()
+        return not _BF16_FLAGS.isdisjoint(cpuinfo.read_text(encoding="utf-8").split())
     except OSError:
         return False
 

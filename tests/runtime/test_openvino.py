@@ -15,7 +15,7 @@ from rwkv_edge.models import CheckpointInfo, create_model, load_model
 from rwkv_edge.ops import bi_wkv_ref
 from rwkv_edge.preprocess import UInt8Array
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
-from rwkv_edge.runtime.openvino import OpenVinoRunner, has_amx
+from rwkv_edge.runtime.openvino import OpenVinoRunner, has_bfloat16
 from rwkv_edge.runtime.openvino_function import for_openvino, triangular_function
 from rwkv_edge.weights import shipped_checkpoint
 
@@ -144,10 +144,11 @@ def test_external_data_is_never_opened(exported: Path, tmp_path: Path) -> None:
         OpenVinoRunner(tmp_path / "h.onnx")
 
 
-def test_amx_is_read_from_the_processor(tmp_path: Path) -> None:
+def test_bfloat16_is_read_from_the_processor(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("flags : fpu avx512f amx_bf16 amx_tile\n")
-    assert has_amx(cpuinfo)
-    cpuinfo.write_text("flags : fpu avx512f avx512_bf16\n")
-    assert not has_amx(cpuinfo)
-    assert not has_amx(tmp_path / "none")
+    for flag in ("amx_bf16", "avx512_bf16"):
+        cpuinfo.write_text(f"flags : fpu avx512f {flag} amx_tile\n")
+        assert has_bfloat16(cpuinfo)
+    cpuinfo.write_text("flags : fpu avx512f avx512_vnni amx_tile\n")
+    assert not has_bfloat16(cpuinfo)
+    assert not has_bfloat16(tmp_path / "none")
