@@ -11,7 +11,9 @@ import numpy as np
 import yaml
 
 from rwkv_edge.config import MASK_THRESHOLD
+from rwkv_edge.data.layouts import find_layout, listed
 from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image, read_mask
+from rwkv_edge.data.slices import SLICE_SUFFIXES, read_slice, slice_files
 from rwkv_edge.errors import DataError
 from rwkv_edge.preprocess import UInt8Array
 
@@ -23,13 +25,14 @@ SPLIT_FOLDERS = {
     "test": ("test", "testing"),
 }
 BACKGROUND = "background"
+_VOLUMES = "volumes"
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
 SHOWN_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask."""
+    """An image and its mask; a slice of a volume is one file that holds both."""
 
     image: Path
     mask: Path
@@ -51,6 +54,8 @@ class DataSet:
     splits: dict[str, list[Pair]]
     names: tuple[str, ...] = ("polyp",)
     path: Path = field(default=Path())
+    volumes: tuple[Path, ...] = ()
+    """Whole volumes to test on, where the pairs are slices."""
 
     @property
     def num_classes(self) -> int:
@@ -71,11 +76,12 @@ class DataSet:
 
 
 def load_dataset(path: Path) -> DataSet:
-    """Read a data set: a YAML file, a folder of splits, or one folder of pairs (split 'all').
+    """Read a data set: a YAML file, a folder of splits, one of pairs ('all'), or of volumes.
 
-    The YAML has the keys `train`, `val`, `test` (any of them), `path` and `names`. A split is a
-    folder of pairs below `path`, or a `.txt` list, beside the YAML, of image names in `path`, as
-    `rwkv-edge split` writes it. `path` is relative to the YAML.
+    The YAML has the keys `train`, `val`, `test`, `volumes` (any of them), `path` and `names`. A
+    split is a folder of pairs or slices below `path`, or a `.txt` list, beside the YAML, of image
+    names in `path`, as `rwkv-edge split` writes it. `volumes` is a folder. `path` is relative to
+    the YAML.
 
     Raises:
         DataError: nothing usable there, or images and masks that do not match; lists all problems.
@@ -86,6 +92,10 @@ def load_dataset(path: Path) -> DataSet:
         raise DataError(
             f"{path}: no such data set; give a folder with images/ and masks/ or a YAML"
         )
+    layout = find_layout(path)
+    if layout:
+        slices = {split: _pairs_of(files) for split, files in layout.splits.items() if files}
+        return DataSet(slices, layout.names, path, layout.volumes)
     if _pair_folders(path):
         return DataSet({"all": find_pairs(path)}, path=path)
     found = {}
@@ -133,6 +143,8 @@ def read_pair(pair: Pair, num_classes: int = 1) -> tuple[UInt8Array, UInt8Array]
     Raises:
         DataError: unreadable, of different sizes, or with a class index out of range.
     """
+    if pair.image.suffix in SLICE_SUFFIXES:
+        return read_slice(pair.image, num_classes)
     image, mask = read_image(pair.image), read_mask(pair.mask)
     if image.shape[:2] != mask.shape:
         raise DataError(
@@ -197,9 +209,9 @@ def _load_yaml(path: Path) -> DataSet:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())  # PyYAML draws over several lines
         raise DataError(f"{path}: cannot be read as YAML ({reason})") from error
-    if not isinstance(spec, dict) or not any(spec.get(split) for split in SPLIT_FOLDERS):
-        raise DataError(f"{path}: needs at least one of the keys train, val, test")
-    for key in ("path", *SPLIT_FOLDERS):
+    if not isinstance(spec, dict) or not any(spec.get(key) for key in (*SPLIT_FOLDERS, _VOLUMES)):
+        raise DataError(f"{path}: needs at least one of the keys train, val, test, volumes")
+    for key in ("path", _VOLUMES, *SPLIT_FOLDERS):
         if not isinstance(spec.get(key, ""), str | None):
             raise DataError(f"{path}: '{key}' must be the name of a folder or file")
     names = _class_names(spec.get("names", ["polyp"]), path)
@@ -212,10 +224,22 @@ def _load_yaml(path: Path) -> DataSet:
             found[split] = (
                 _match_listed(path.parent / place, root) if is_list else _match(root / place)
             )
-    return DataSet(_raise_or_keep(path, found), names, path)
+    volumes = spec.get(_VOLUMES) and slice_files(root / spec[_VOLUMES])
+    if volumes == []:
+        raise DataError(f"{path}: no .npz or .h5 files in {root / spec[_VOLUMES]}")
+    return DataSet(_raise_or_keep(path, found), names, path, tuple(volumes or ()))
+
+
+def _pairs_of(slices: list[Path]) -> list[Pair]:
+    return [Pair(file, file) for file in slices]
 
 
 def _match_listed(listing: Path, folder: Path) -> Matched:
+    if slice_files(folder):
+        try:
+            return _pairs_of(listed(listing, folder)), []
+        except DataError as error:
+            return [], [str(error)]
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -229,6 +253,8 @@ def _match_listed(listing: Path, folder: Path) -> Matched:
 
 
 def _match(folder: Path) -> Matched:
+    if slices := slice_files(folder):
+        return _pairs_of(slices), []
     found = _pair_folders(folder)
     if not found:
         return [], [
