@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "rwkv_edge"
 LAYERS = (
     ("errors", "config"),
-    ("cache", "files", "preprocess", "metrics", "weights"),
-    ("compiler", "drawing"),
+    ("cache", "files", "preprocess", "metrics"),
+    ("compiler", "download", "drawing", "weights"),
     ("ops",),
     ("models",),
     ("data",),

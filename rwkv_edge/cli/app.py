@@ -22,6 +22,7 @@ from rwkv_edge.cli.split import split
 from rwkv_edge.cli.stream import stream
 from rwkv_edge.cli.synth import synth
 from rwkv_edge.cli.train import train
+from rwkv_edge.cli.weights import weights
 
 app = typer.Typer(
     name="rwkv-edge",
@@ -50,6 +51,7 @@ COMMANDS = {
 }
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)  # type: ignore[type-var]
+app.add_typer(weights, name="weights")
 app.add_typer(plugin, name="plugin")
 
 
