@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rwkv_edge.data.pairs import IMAGE_FOLDERS, MASK_FOLDERS
+from rwkv_edge.data.folders import IMAGE_FOLDERS, MASK_FOLDERS
 from rwkv_edge.data.reading import IMAGE_SUFFIXES
 from rwkv_edge.errors import DataError
 from rwkv_edge.files import make_folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +10,13 @@ import numpy as np
 import yaml
 
 from rwkv_edge.config import MASK_THRESHOLD
+from rwkv_edge.data.folders import IMAGE_FOLDERS, MASK_FOLDERS, by_stem, natural, pair_folders
 from rwkv_edge.data.layouts import find_layout, listed
 from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image, read_mask
 from rwkv_edge.data.slices import SLICE_SUFFIXES, read_slice, slice_files
 from rwkv_edge.errors import DataError
 from rwkv_edge.preprocess import UInt8Array
 
-IMAGE_FOLDERS = ("images", "Original", "image", "imgs")
-MASK_FOLDERS = ("masks", "Ground Truth", "mask", "GroundTruth", "labels")
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "val": ("validation", "val", "valid"),
@@ -92,17 +90,20 @@ def load_dataset(path: Path) -> DataSet:
         raise DataError(
             f"{path}: no such data set; give a folder with images/ and masks/ or a YAML"
         )
-    layout = find_layout(path)
-    if layout:
-        slices = {split: _pairs_of(files) for split, files in layout.splits.items() if files}
-        return DataSet(slices, layout.names, path, layout.volumes)
-    if _pair_folders(path):
+    if pair_folders(path):
         return DataSet({"all": find_pairs(path)}, path=path)
-    found = {}
+    places = {}
     for split, names in SPLIT_FOLDERS.items():
         folders = [path / name for name in names if (path / name).is_dir()]
         if folders:
-            found[split] = _match(folders[0])
+            places[split] = folders[0]
+    # a stray array beside pictures makes no volume-slice set
+    if not any(pair_folders(place) for place in places.values()):
+        layout = find_layout(path)
+        if layout:
+            slices = {split: _pairs_of(files) for split, files in layout.splits.items() if files}
+            return DataSet(slices, layout.names, path, layout.volumes)
+    found = {split: _match(place) for split, place in places.items()}
     if not found:
         raise DataError(
             f"{path}: found neither images/ with masks/ nor train/ and validation/ in it"
@@ -235,7 +236,7 @@ def _pairs_of(slices: list[Path]) -> list[Pair]:
 
 
 def _match_listed(listing: Path, folder: Path) -> Matched:
-    if slice_files(folder):
+    if slice_files(folder) and not pair_folders(folder):
         try:
             return _pairs_of(listed(listing, folder)), []
         except DataError as error:
@@ -253,22 +254,22 @@ def _match_listed(listing: Path, folder: Path) -> Matched:
 
 
 def _match(folder: Path) -> Matched:
-    if slices := slice_files(folder):
-        return _pairs_of(slices), []
-    found = _pair_folders(folder)
+    found = pair_folders(folder)
     if not found:
+        if slices := slice_files(folder):
+            return _pairs_of(slices), []
         return [], [
             f"{folder}: needs a folder of images ({', '.join(IMAGE_FOLDERS[:2])}) beside one of "
             f"masks ({', '.join(MASK_FOLDERS[:2])})"
         ]
     problems: list[str] = []
-    images, masks = (_by_stem(part, problems) for part in found)
+    images, masks = (by_stem(part, problems) for part in found)
     if not images and not problems:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         return [], [f"{found[0]}: no images in it ({suffixes})"]
     problems += [f"{images[s]}: has no mask in {found[1]}" for s in images if s not in masks]
     problems += [f"{masks[s]}: has no image in {found[0]}" for s in masks if s not in images]
-    stems = sorted(images.keys() & masks.keys(), key=_natural)
+    stems = sorted(images.keys() & masks.keys(), key=natural)
     return [Pair(images[stem], masks[stem]) for stem in stems], problems
 
 
@@ -289,32 +290,3 @@ def _class_names(names: object, path: Path) -> tuple[str, ...]:
     if classes[0] != BACKGROUND and len(classes) > 1:
         return (BACKGROUND, *classes)
     return classes
-
-
-def _pair_folders(folder: Path) -> tuple[Path, Path] | None:
-    for image_name, mask_name in ((i, m) for i in IMAGE_FOLDERS for m in MASK_FOLDERS):
-        if (folder / image_name).is_dir() and (folder / mask_name).is_dir():
-            return folder / image_name, folder / mask_name
-    return None
-
-
-def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
-    """Return the pictures of a folder, hidden files aside; macOS leaves `._name.png` everywhere."""
-    try:
-        files = sorted(folder.iterdir())
-    except OSError as error:
-        problems.append(f"{folder}: {error.strerror or error}")
-        return {}
-    found: dict[str, Path] = {}
-    for file in files:
-        if file.name.startswith(".") or file.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        if file.stem in found:
-            problems.append(f"{file}: has the stem of {found[file.stem].name}; keep one of them")
-        found[file.stem] = file
-    return found
-
-
-def _natural(stem: str) -> list[str | int]:
-    """Sort frame2 before frame10: words and numbers alternate, so like meets like."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", stem)]

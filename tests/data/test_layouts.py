@@ -8,6 +8,7 @@ from rwkv_edge.data.layouts import ACDC, SYNAPSE
 from rwkv_edge.data.pairs import load_dataset
 from rwkv_edge.data.split import groups_by_pattern, split_pairs, write_split
 from rwkv_edge.errors import DataError
+from tests.data.pictures import save_pair
 from tests.data.volumes import write_acdc, write_acdc_h5, write_synapse
 
 
@@ -75,6 +76,15 @@ def test_acdc_as_rwkv_unet_reads_it(tmp_path: Path) -> None:
     assert patients(names(data.pairs("train"))) == [31, 100]
     assert patients(names(data.pairs("val"))) == [21, 30]
     assert patients([path.name for path in data.volumes]) == [1, 20]
+
+
+def test_an_array_beside_pictures_changes_nothing(tmp_path: Path) -> None:
+    for place in (tmp_path / "train", tmp_path / "val"):
+        save_pair(place, "a")
+        (place / "cache.npz").write_bytes(b"anything")
+    data = load_dataset(tmp_path)
+    assert names(data.pairs("train")) == names(data.pairs("val")) == ["a.png"]
+    assert not data.volumes
 
 
 def test_empty_folders(tmp_path: Path) -> None:
