@@ -39,7 +39,9 @@ def measure_volumes(
 
     size, names = runner.info.input_size, dataset.names
     with progress_bar("evaluating volumes", len(dataset.volumes)) as advance:
-        scores = evaluate_volumes(runner, size, dataset.volumes, names, confidence, advance)
+        scores = evaluate_volumes(
+            runner, size, dataset.volumes, names, confidence, advance, dataset.window
+        )
     classes = names if len(names) == 1 else names[1:]
     folder = make_output()
     write_text(folder / "per_volume.csv", per_volume_csv(scores, classes))

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from rwkv_edge.weights.registry import Entry
 
 weights = typer.Typer(
-    help="The weights: what ships, what releases offer, and fetching them.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -81,6 +80,7 @@ def fetch(
 
 
 def _fetch(entry: Entry, source: str | None) -> None:
+    from rwkv_edge.cache import cache_folder
     from rwkv_edge.cli.console import byte_bar
     from rwkv_edge.download import fetch, join
     from rwkv_edge.errors import DownloadError
@@ -92,6 +92,7 @@ def _fetch(entry: Entry, source: str | None) -> None:
     address = join(source, entry.name) if source else entry.url
     if address is None:
         raise DownloadError(f"{entry.name}: {_not_released(entry.variant)}")
+    cache_folder()  # this user's alone
     with byte_bar(entry.name) as on_bytes:
         fetch(address, entry.cached, sha256=entry.sha256, size=entry.size, on_bytes=on_bytes)
     print(f"{entry.name}: {entry.cached}, SHA-256 verified")

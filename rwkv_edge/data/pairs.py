@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from rwkv_edge.config import MASK_THRESHOLD
 from rwkv_edge.data.folders import IMAGE_FOLDERS, MASK_FOLDERS, by_stem, natural, pair_folders
 from rwkv_edge.data.layouts import find_layout, listed
 from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image, read_mask
-from rwkv_edge.data.slices import SLICE_SUFFIXES, read_slice, slice_files
+from rwkv_edge.data.slices import SLICE_SUFFIXES, Window, read_slice, slice_files
+from rwkv_edge.data.spec import class_names, grey_window
 from rwkv_edge.errors import DataError
 from rwkv_edge.preprocess import UInt8Array
 
@@ -22,7 +23,6 @@ SPLIT_FOLDERS = {
     "val": ("validation", "val", "valid"),
     "test": ("test", "testing"),
 }
-BACKGROUND = "background"
 _VOLUMES = "volumes"
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
 SHOWN_PROBLEMS = 20
@@ -34,6 +34,8 @@ class Pair:
 
     image: Path
     mask: Path
+    window: Window | None = None
+    """Of a slice, as in `read_slice`."""
 
     @property
     def name(self) -> str:
@@ -54,6 +56,8 @@ class DataSet:
     path: Path = field(default=Path())
     volumes: tuple[Path, ...] = ()
     """Whole volumes to test on, where the pairs are slices."""
+    window: Window | None = None
+    """Of the volumes, as in `read_slice`."""
 
     @property
     def num_classes(self) -> int:
@@ -78,8 +82,8 @@ def load_dataset(path: Path) -> DataSet:
 
     The YAML has the keys `train`, `val`, `test`, `volumes` (any of them), `path` and `names`. A
     split is a folder of pairs or slices below `path`, or a `.txt` list, beside the YAML, of image
-    names in `path`, as `rwkv-edge split` writes it. `volumes` is a folder. `path` is relative to
-    the YAML.
+    names in `path`, as `rwkv-edge split` writes it. `volumes` is a folder, `levels` the window of
+    slices and volumes. `path` is relative to the YAML.
 
     Raises:
         DataError: nothing usable there, or images and masks that do not match; lists all problems.
@@ -145,7 +149,7 @@ def read_pair(pair: Pair, num_classes: int = 1) -> tuple[UInt8Array, UInt8Array]
         DataError: unreadable, of different sizes, or with a class index out of range.
     """
     if pair.image.suffix in SLICE_SUFFIXES:
-        return read_slice(pair.image, num_classes)
+        return read_slice(pair.image, num_classes, pair.window)
     image, mask = read_image(pair.image), read_mask(pair.mask)
     if image.shape[:2] != mask.shape:
         raise DataError(
@@ -215,7 +219,7 @@ def _load_yaml(path: Path) -> DataSet:
     for key in ("path", _VOLUMES, *SPLIT_FOLDERS):
         if not isinstance(spec.get(key, ""), str | None):
             raise DataError(f"{path}: '{key}' must be the name of a folder or file")
-    names = _class_names(spec.get("names", ["polyp"]), path)
+    names = class_names(spec.get("names", ["polyp"]), path)
     root = path.parent / (spec.get("path") or ".")
     found = {}
     for split in SPLIT_FOLDERS:
@@ -228,7 +232,12 @@ def _load_yaml(path: Path) -> DataSet:
     volumes = spec.get(_VOLUMES) and slice_files(root / spec[_VOLUMES])
     if volumes == []:
         raise DataError(f"{path}: no .npz or .h5 files in {root / spec[_VOLUMES]}")
-    return DataSet(_raise_or_keep(path, found), names, path, tuple(volumes or ()))
+    window = grey_window(spec.get("levels"), path)
+    splits = {
+        split: [replace(pair, window=window) for pair in pairs]
+        for split, pairs in _raise_or_keep(path, found).items()
+    }
+    return DataSet(splits, names, path, tuple(volumes or ()), window)
 
 
 def _pairs_of(slices: list[Path]) -> list[Pair]:
@@ -277,16 +286,3 @@ def _raise_or_keep(path: Path, found: dict[str, Matched]) -> dict[str, list[Pair
     problems = [problem for _, wrong in found.values() for problem in wrong]
     raise_problems(path, list(dict.fromkeys(problems)))
     return {split: pairs for split, (pairs, _) in found.items()}
-
-
-def _class_names(names: object, path: Path) -> tuple[str, ...]:
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise DataError(f"{path}: 'names' must list the classes, or number them from 0")
-    classes = tuple(names)
-    if classes[0] == BACKGROUND and len(classes) == 2:
-        return classes[1:]
-    if classes[0] != BACKGROUND and len(classes) > 1:
-        return (BACKGROUND, *classes)
-    return classes

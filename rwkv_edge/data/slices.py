@@ -1,7 +1,7 @@
 """Slices and volumes as TransUNet stores them: a grey image and its labels in one .npz or .h5 file.
 
-Images lie in 0..1. The network takes 8 bits, so they are rounded to 256 levels; of Synapse's window
-of 400 Hounsfield units a level is 1.6 of them.
+Images lie in 0..1, unless a window is given. The network takes 8 bits, so they are rounded to 256
+levels; of Synapse's window of 400 Hounsfield units a level is 1.6 of them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _TOLERANCE = 1e-3
 
 Arrays = tuple[UInt8Array, UInt8Array]
 """Grey levels and class labels, of one shape."""
+Window = tuple[float, float]
+"""The values that become black and white; what lies outside is cut off."""
 
 
 def slice_files(folder: Path) -> list[Path]:
@@ -42,8 +44,13 @@ def bare_name(path: Path) -> str:
     return path.name.removesuffix(".npz").removesuffix(".h5").removesuffix(".npy")
 
 
-def read_slice(path: Path, num_classes: int) -> Arrays:
+def read_slice(path: Path, num_classes: int, window: Window | None = None) -> Arrays:
     """Read one slice.
+
+    Args:
+        path: of the file.
+        num_classes: as in `read_pair`.
+        window: of values that are no uint8; None: 0..1, and nothing may lie outside.
 
     Returns:
         (h, w, 3) uint8, three equal planes, and (h, w) uint8 class labels.
@@ -52,17 +59,16 @@ def read_slice(path: Path, num_classes: int) -> Arrays:
         DataError: unreadable, or not such a file; the message names it.
         MissingDependencyError: h5py is not installed.
     """
-    image, label = _read(path, num_classes, 2)
+    image, label = _read(path, num_classes, window, 2)
     return to_planes(image), label
 
 
-def read_volume(path: Path, num_classes: int) -> Arrays:
+def read_volume(path: Path, num_classes: int, window: Window | None = None) -> Arrays:
     """Read a volume: (slices, h, w) uint8 grey levels, and as many class labels.
 
-    Raises:
-        DataError, MissingDependencyError: as `read_slice`.
+    Args, Raises: as `read_slice`.
     """
-    return _read(path, num_classes, 3)
+    return _read(path, num_classes, window, 3)
 
 
 def to_planes(grey: UInt8Array) -> UInt8Array:
@@ -84,7 +90,7 @@ def _h5py(path: Path) -> Any:
     return h5py
 
 
-def _read(path: Path, num_classes: int, dimensions: int) -> Arrays:
+def _read(path: Path, num_classes: int, window: Window | None, dimensions: int) -> Arrays:
     try:
         image, label = _stored(path)
         if image.shape != label.shape:
@@ -94,7 +100,7 @@ def _read(path: Path, num_classes: int, dimensions: int) -> Arrays:
             raise DataError(f"{image.ndim} dimensions, but {kind}")
         if image.size == 0 or min(image.shape[-2:]) < MIN_SIDE:
             raise DataError(f"shape {image.shape}; at least {MIN_SIDE} x {MIN_SIDE} are needed")
-        return _levels(image), _labels(label, num_classes)
+        return _levels(image, window), _labels(label, num_classes)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -125,16 +131,22 @@ def _reason(error: Exception, otherwise: str) -> str:
     return (isinstance(error, FileNotFoundError) and error.strerror) or otherwise
 
 
-def _levels(image: Any) -> UInt8Array:
+def _levels(image: Any, window: Window | None) -> UInt8Array:
     if image.dtype == np.uint8:
         levels: UInt8Array = image
         return levels
     if image.dtype.kind not in "fiu":
         raise DataError(f"an image of type {image.dtype}; float32 in 0..1 is needed")
     low, high = float(image.min()), float(image.max())
-    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):  # NaN, too
-        raise DataError(f"values from {low:g} to {high:g}; clip and scale images to 0..1")
-    levels = np.rint(image.clip(0, 1) * _LEVELS).astype(np.uint8)
+    black, white = window or (0.0, 1.0)
+    finite = np.isfinite(low) and np.isfinite(high)
+    if not finite or (not window and (low < -_TOLERANCE or high > 1 + _TOLERANCE)):
+        raise DataError(
+            f"values from {low:g} to {high:g} instead of 0 to 1; name the two that become black "
+            "and white in a YAML: levels: [LOW, HIGH]"
+        )
+    scaled = (image.astype(np.float32) - black) / (white - black)
+    levels = np.rint(scaled.clip(0, 1) * _LEVELS).astype(np.uint8)
     return levels
 
 

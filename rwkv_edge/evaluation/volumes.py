@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkv_edge.data.pairs import raise_problems
-from rwkv_edge.data.slices import read_volume, to_planes
+from rwkv_edge.data.slices import Window, read_volume, to_planes
 from rwkv_edge.errors import DataError, MissingDependencyError
 from rwkv_edge.evaluation.bootstrap import mean_interval
 from rwkv_edge.evaluation.evaluate import Predict, has_scipy, predict_labels
@@ -81,6 +81,7 @@ def evaluate_volumes(
     names: tuple[str, ...],
     confidence: float,
     on_progress: Callable[[], None] | None = None,
+    window: Window | None = None,
 ) -> list[VolumeScore]:
     """Segment every slice of every volume and compare whole volumes with their labels.
 
@@ -92,6 +93,7 @@ def evaluate_volumes(
         confidence: a foreground pixel must reach this probability; 0 lets the most probable class
             win, as published.
         on_progress: called after each volume.
+        window: as in `read_slice`.
 
     Raises:
         DataError: lists every volume that cannot be used.
@@ -103,7 +105,7 @@ def evaluate_volumes(
     scores, problems = [], []
     for path in volumes:
         try:
-            grey, truth = read_volume(path, len(names))
+            grey, truth = read_volume(path, len(names), window)
         except DataError as error:
             problems.append(str(error))
             continue

@@ -38,6 +38,36 @@ def test_a_volume_in_either_form(tmp_path: Path, suffix: str) -> None:
     assert (truth == label).all()
 
 
+def test_a_window(tmp_path: Path) -> None:
+    """Raw Hounsfield units, or ACDC in -1..1: what becomes black and white is said, not guessed."""
+    grey = np.full((16, 16), -1000, np.int16)
+    grey[0, :4] = -125, 75, 275, 3000
+    path = write_npz(tmp_path / "s.npz", grey, grey * 0, "image")
+    image, _ = read_slice(path, 1, (-125, 275))
+    assert image[0, :5, 0].tolist() == [0, 128, 255, 255, 0]
+    write_npz(tmp_path / "bad.npz", flat(np.inf), flat(0), "image")
+    with pytest.raises(DataError, match="values from inf to inf"):
+        read_slice(tmp_path / "bad.npz", 1, (-125, 275))
+
+
+def test_levels_of_a_yaml(tmp_path: Path) -> None:
+    image, label = volume()
+    write_npz(tmp_path / "slices/a.npz", image[0] * 2 - 1, label[0], "img")
+    write_npz(tmp_path / "whole/a.npz", image * 2 - 1, label, "img")
+    spec = tmp_path / "set.yaml"
+    text = "val: slices\nvolumes: whole\nnames: [background, a, b, c]\n"
+    spec.write_text(f"{text}levels: [-1, 1]\n")
+    data = load_dataset(spec)
+    pixels, _ = read_pair(data.pairs("val")[0], data.num_classes)
+    assert np.abs(pixels[:, :, 0] / 255 - image[0]).max() < 0.003
+    grey, _ = read_volume(data.volumes[0], data.num_classes, data.window)
+    assert (grey[0] == pixels[:, :, 0]).all()
+    for wrong in ("5", "[1]", "[1, 0]", "[a, b]", "[0, .nan]"):
+        spec.write_text(f"{text}levels: {wrong}\n")
+        with pytest.raises(DataError, match="'levels' must be two numbers"):
+            load_dataset(spec)
+
+
 def test_bytes_stay(tmp_path: Path) -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image, _ = read_slice(write_npz(tmp_path / "s.npz", grey, grey * 0, "image"), 1)
@@ -51,8 +81,12 @@ def flat(value: float, shape: tuple[int, ...] = (16, 16)) -> np.ndarray:
 @pytest.mark.parametrize(
     ("image", "label", "message"),
     [
-        (flat(-125), flat(0), "values from -125 to -125; clip and scale images to 0..1"),
-        (flat(np.nan), flat(0), "values from nan to nan; clip and scale"),
+        (
+            flat(-125),
+            flat(0),
+            r"values from -125 to -125 instead of 0 to 1; .* levels: \[LOW, HIGH\]",
+        ),
+        (flat(np.nan), flat(0), "values from nan to nan instead of 0 to 1"),
         (flat(0), flat(4), "labels from 4 to 4; whole numbers from 0 to 3 are needed for 4"),
         (flat(0), flat(0.5), "labels from 0.5 to 0.5; whole numbers"),
         (flat(0), flat(-1), "labels from -1 to -1; whole numbers"),
