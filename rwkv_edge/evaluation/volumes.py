@@ -128,10 +128,12 @@ def hd95_3d(predicted: BoolArray, truth: BoolArray) -> float:
     As medpy's: a surface voxel has one of its six neighbours outside the mask or outside the array;
     both directions together; linear interpolation. Neither mask may be empty.
     """
-    box = _box(predicted | truth)  # nothing outside it is nearer
+    from scipy.spatial import KDTree
+
+    box = _box(predicted | truth)
     ours, theirs = _surface(predicted[box]), _surface(truth[box])
-    both = np.concatenate([_distance_to(theirs)[ours], _distance_to(ours)[theirs]])
-    return float(np.percentile(both, 95))
+    both = [KDTree(theirs).query(ours)[0], KDTree(ours).query(theirs)[0]]
+    return float(np.percentile(np.concatenate(both), 95))
 
 
 def _box(mask: BoolArray) -> tuple[slice, ...]:
@@ -143,18 +145,11 @@ def _box(mask: BoolArray) -> tuple[slice, ...]:
     return tuple(found)
 
 
-def _surface(mask: BoolArray) -> BoolArray:
+def _surface(mask: BoolArray) -> NDArray[np.intp]:
+    """Coordinates of the surface voxels: a few thousandths of a volume, so a tree beats a map."""
     from scipy.ndimage import binary_erosion
 
-    surface: BoolArray = mask & ~binary_erosion(mask)
-    return surface
-
-
-def _distance_to(surface: BoolArray) -> NDArray[np.float64]:
-    from scipy.ndimage import distance_transform_edt
-
-    distance: NDArray[np.float64] = distance_transform_edt(~surface)
-    return distance
+    return np.argwhere(mask & ~binary_erosion(mask))
 
 
 def volume_summary(scores: Sequence[VolumeScore], classes: Sequence[str]) -> dict[str, Any]:
