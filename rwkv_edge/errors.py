@@ -5,6 +5,7 @@
     ├── DataError              images, masks, splits and data-set files
     ├── SourceError            a video, camera, stream or image that cannot be read
     ├── OutputError            a file or folder that cannot be written
+    ├── DownloadError          a file that cannot be fetched, or is not the one that was meant
     ├── CheckpointError        weights that are missing, foreign, hostile or of another model
     ├── ExportError            a model that cannot become ONNX, or differs from Torch once it is
     ├── BackendError           a runtime that is missing, or refuses the model
@@ -39,6 +40,10 @@ class SourceError(RwkvEdgeError):
 
 class OutputError(RwkvEdgeError):
     """A file or folder cannot be written."""
+
+
+class DownloadError(RwkvEdgeError):
+    """A file cannot be fetched, or is not the one that was meant."""
 
 
 class CheckpointError(RwkvEdgeError):

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +21,7 @@ from rwkv_edge.errors import BackendError
 from rwkv_edge.runtime import plugin as plugins
 from rwkv_edge.runtime.backend import TENSORRT_RTX, Backend, is_installed, load_backend
 from rwkv_edge.runtime.plugin import Plugin
+from tests.loopback import Loopback, serve
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -41,6 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if marked and not has_cuda_gpu():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and there is none here"))
+
+
+@pytest.fixture
+def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
+    """An HTTP server on this machine, which no proxy of the environment is asked for."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serve() as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "rwkv_edge"
 LAYERS = (
     ("errors", "config"),
-    ("cache", "files", "preprocess", "metrics", "weights"),
-    ("compiler", "drawing"),
+    ("cache", "files", "preprocess", "metrics"),
+    ("compiler", "download", "drawing", "weights"),
     ("ops",),
     ("models",),
     ("data",),
@@ -81,6 +81,8 @@ def test_an_upward_import_would_be_found(tmp_path: Path) -> None:
         "rwkv_edge.bench.roofline",
         "rwkv_edge.bench.figures",
         "rwkv_edge.evaluation",
+        "rwkv_edge.evaluation.volumes",
+        "rwkv_edge.data.fetch",
         "rwkv_edge.data.pairs",
         "rwkv_edge.data.synth",
         "rwkv_edge.cli.app",

@@ -10,6 +10,7 @@ from rwkv_edge import __version__
 from rwkv_edge.cli.benchmark import benchmark
 from rwkv_edge.cli.build import build
 from rwkv_edge.cli.compare import compare
+from rwkv_edge.cli.data import data
 from rwkv_edge.cli.demo import demo
 from rwkv_edge.cli.doctor import doctor
 from rwkv_edge.cli.estimate import estimate
@@ -22,6 +23,7 @@ from rwkv_edge.cli.split import split
 from rwkv_edge.cli.stream import stream
 from rwkv_edge.cli.synth import synth
 from rwkv_edge.cli.train import train
+from rwkv_edge.cli.weights import weights
 
 app = typer.Typer(
     name="rwkv-edge",
@@ -50,6 +52,8 @@ COMMANDS = {
 }
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)  # type: ignore[type-var]
+app.add_typer(data, name="data")
+app.add_typer(weights, name="weights")
 app.add_typer(plugin, name="plugin")
 
 

@@ -30,6 +30,7 @@ from rwkv_edge.preprocess import FloatArray, UInt8Array, to_mask
 from rwkv_edge.runtime import Runner
 from rwkv_edge.weights import shipped_checkpoint, shipped_onnx
 
+_TIME_THEM = "time them with --model FILE, or add --untrained for latency alone"
 ENGINE_SUFFIXES = frozenset({".engine", ".plan"})
 _MAX_MEAN_ERROR = 0.02
 """Mean difference in probability above which two runners of the same weights disagree."""
@@ -102,8 +103,10 @@ def choose(
         if untrained:
             named.append((untrained_checkpoint(variant), f"{variant} (untrained)", None))
         else:
-            at_hand = shipped_onnx(variant) if size in (None, (DEFAULT_IMGSZ,) * 2) else None
-            named.append((shipped_checkpoint(variant), variant, at_hand))
+            checkpoint = shipped_checkpoint(variant, _TIME_THEM)
+            at_default = size in (None, (DEFAULT_IMGSZ,) * 2)
+            at_hand = shipped_onnx(variant, _TIME_THEM) if at_default else None
+            named.append((checkpoint, variant, at_hand))
     choices = []
     for (path, label, exported), backend in itertools.product(named, backends or ["auto"]):
         if not path.is_file():

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
@@ -41,6 +42,23 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
     ) as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def byte_bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a download on standard error; call with the bytes so far, and the total or None."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def write_json_option(target: str, value: Any) -> None:

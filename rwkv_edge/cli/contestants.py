@@ -11,6 +11,7 @@ from rwkv_edge.cli.loading import open_runner
 from rwkv_edge.config import VARIANTS
 from rwkv_edge.errors import BackendError, UsageError
 from rwkv_edge.preprocess import FloatArray, UInt8Array
+from rwkv_edge.weights import shipped_checkpoint
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def open_contestant(
         foreign = ForeignModel(path, Preprocess.parse(preprocess))
         return Opened(path.name, foreign.backend, foreign.input_size, None, foreign)
     if given in VARIANTS and not path.exists():
+        option = f"--{side.rstrip('-') or 'model'}"
+        shipped_checkpoint(given, f"give the file with {option} FILE")
         runner = open_runner(None, None, given, backend, imgsz)
     else:
         try:

@@ -18,8 +18,11 @@ from rwkv_edge.cli.loading import (
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rwkv_edge.data.pairs import DataSet, Pair
     from rwkv_edge.evaluation import Evaluation
+    from rwkv_edge.runtime import Runner
 
 SPLITS = ("train", "val", "test", "all")
 
@@ -39,7 +42,11 @@ JsonOption = Annotated[
 
 def evaluate(
     data: Annotated[
-        Path, typer.Option(help="A folder with images/ and masks/, a folder of splits, or a YAML.")
+        Path,
+        typer.Option(
+            help="A folder with images/ and masks/, of splits, or of volumes (Synapse, ACDC); or "
+            "a YAML."
+        ),
     ],
     weights: WeightsOption = None,
     model: ModelOption = None,
@@ -47,7 +54,13 @@ def evaluate(
     backend: BackendOption = "auto",
     imgsz: ImgszOption = None,
     split: SplitOption = None,
-    conf: ConfOption = DEFAULT_CONFIDENCE,
+    conf: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability from which a pixel counts as lesion, 0 to 1. Default: "
+            f"{DEFAULT_CONFIDENCE}; of volumes with several classes, the most probable one counts."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/eval/NAME.")
     ] = None,
@@ -61,24 +74,27 @@ def evaluate(
     is found if a quarter of it is; a region of which less than a quarter lies
     on lesions is a false alarm. Intervals are 95 % bootstrap intervals over
     images. The output folder gets metrics.json, per_image.csv, worst.png and
-    reliability.png.
+    reliability.png. The test volumes of a volume-slice set get 3-D Dice and
+    HD95 of each class, in metrics.json and per_volume.csv; see docs/data.md.
 
     Example: rwkv-edge eval --data kvasir-seg --weights best.safetensors
     """
-    from rwkv_edge.cli.console import progress_bar, write_json_option
+    from rwkv_edge.cli.console import write_json_option
+    from rwkv_edge.cli.eval_volumes import check_packages, measure_volumes, show_volumes
     from rwkv_edge.cli.loading import open_runner
     from rwkv_edge.errors import DataError
-    from rwkv_edge.evaluation import draw_worst_cases, per_image_csv, predict_labels, summary
-    from rwkv_edge.evaluation import evaluate as run_evaluation
-    from rwkv_edge.files import (
-        check_writable,
-        make_folder,
-        new_run_folder,
-        write_json,
-        write_text,
-    )
+    from rwkv_edge.files import check_writable, make_folder, new_run_folder, write_json
 
-    dataset, pairs, chosen = load_pairs(data, split, conf)
+    dataset = _open_dataset(data, split, conf)
+    in_volumes = bool(dataset.volumes) and split in (None, "test")
+    if conf is None:
+        conf = 0.0 if in_volumes and dataset.num_classes > 1 else DEFAULT_CONFIDENCE
+    pairs: list[Pair] = []
+    chosen = "test"
+    if in_volumes:
+        check_packages(dataset)
+    else:
+        pairs, chosen = _choose_pairs(dataset, split)
     check_writable(output or Path("runs/eval"))
     if json not in (None, "-"):
         check_writable(Path(json).parent)
@@ -89,31 +105,26 @@ def evaluate(
                 f"{data}: has the classes {', '.join(dataset.names)}, "
                 f"but the model knows {', '.join(runner.info.names)}"
             )
-        size = runner.info.input_size
-        with progress_bar("evaluating", len(pairs)) as advance:
-            result = run_evaluation(runner, size, pairs, dataset.names, conf, advance)
-        folder = make_folder(output) if output else new_run_folder("eval", name)
-        draw_worst_cases(
-            folder / "worst.png", result, lambda image: predict_labels(runner, size, image, conf)
-        )
+
+        def make_output() -> Path:
+            return make_folder(output) if output else new_run_folder("eval", name)
+
+        if in_volumes:
+            figures, folder = measure_volumes(runner, dataset, conf, make_output)
+        else:
+            figures, folder, result = _measure_images(runner, pairs, dataset, conf, make_output)
         metrics = {
-            **summary(result),
+            **figures,
             "backend": runner.backend,
             "weights": str(weights or model or runner.info.source),
         }
-    _draw_reliability(folder / "reliability.png", result)
-    write_text(folder / "per_image.csv", per_image_csv(result))
-    write_json(
-        folder / "metrics.json",
-        {
-            **metrics,
-            "data": str(data),
-            "split": chosen,
-            "confidence": conf,
-            "input_size": size,
-        },
-    )
-    _show(result, metrics, folder, to_stderr=json == "-")
+        size = runner.info.input_size
+    settings = {"data": str(data), "split": chosen, "confidence": conf, "input_size": size}
+    write_json(folder / "metrics.json", {**metrics, **settings})
+    if in_volumes:
+        show_volumes(metrics, folder, to_stderr=json == "-")
+    else:
+        _show(result, metrics, folder, to_stderr=json == "-")
     if json:
         write_json_option(json, metrics)
 
@@ -127,21 +138,61 @@ def load_pairs(
         UsageError: an option is out of range.
         DataError: no such data set or split.
     """
+    from rwkv_edge.errors import UsageError
+
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: give 1 or more")
+    dataset = _open_dataset(data, split, conf)
+    pairs, chosen = _choose_pairs(dataset, split)
+    if limit is not None and limit < len(pairs):
+        pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
+    return dataset, pairs, chosen
+
+
+def _open_dataset(data: Path, split: str | None, conf: float | None) -> DataSet:
     from rwkv_edge.data.pairs import load_dataset
     from rwkv_edge.errors import UsageError
 
-    if not 0 <= conf <= 1:
+    if conf is not None and not 0 <= conf <= 1:
         raise UsageError(f"--conf {conf}: give a probability from 0 to 1")
     if split not in (None, *SPLITS):
         raise UsageError(f"--split {split}: choose one of {', '.join(SPLITS)}")
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: give 1 or more")
-    dataset = load_dataset(data)
+    return load_dataset(data)
+
+
+def _choose_pairs(dataset: DataSet, split: str | None) -> tuple[list[Pair], str]:
     wanted = (split,) if split else ("val", "test", "all")
-    pairs = dataset.pairs(*wanted)
-    if limit is not None and limit < len(pairs):
-        pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
-    return dataset, pairs, next(name for name in wanted if dataset.splits.get(name))
+    return dataset.pairs(*wanted), next(name for name in wanted if dataset.splits.get(name))
+
+
+def _measure_images(
+    runner: Runner,
+    pairs: list[Pair],
+    dataset: DataSet,
+    conf: float,
+    make_output: Callable[[], Path],
+) -> tuple[dict[str, Any], Path, Evaluation]:
+    """Evaluate images and write the pictures and the table; the folder is made once all is well."""
+    from rwkv_edge.cli.console import progress_bar
+    from rwkv_edge.evaluation import (
+        draw_worst_cases,
+        evaluate,
+        per_image_csv,
+        predict_labels,
+        summary,
+    )
+    from rwkv_edge.files import write_text
+
+    size = runner.info.input_size
+    with progress_bar("evaluating", len(pairs)) as advance:
+        result = evaluate(runner, size, pairs, dataset.names, conf, advance)
+    folder = make_output()
+    draw_worst_cases(
+        folder / "worst.png", result, lambda image: predict_labels(runner, size, image, conf)
+    )
+    _draw_reliability(folder / "reliability.png", result)
+    write_text(folder / "per_image.csv", per_image_csv(result))
+    return summary(result), folder, result
 
 
 def _draw_reliability(path: Path, result: Evaluation) -> None:

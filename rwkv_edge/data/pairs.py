@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from rwkv_edge.config import MASK_THRESHOLD
+from rwkv_edge.data.folders import IMAGE_FOLDERS, MASK_FOLDERS, by_stem, natural, pair_folders
+from rwkv_edge.data.layouts import find_layout, listed
 from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image, read_mask
+from rwkv_edge.data.slices import SLICE_SUFFIXES, Window, read_slice, slice_files
+from rwkv_edge.data.spec import class_names, grey_window
 from rwkv_edge.errors import DataError
 from rwkv_edge.preprocess import UInt8Array
 
-IMAGE_FOLDERS = ("images", "Original", "image", "imgs")
-MASK_FOLDERS = ("masks", "Ground Truth", "mask", "GroundTruth", "labels")
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "val": ("validation", "val", "valid"),
     "test": ("test", "testing"),
 }
-BACKGROUND = "background"
+_VOLUMES = "volumes"
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
 SHOWN_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask."""
+    """An image and its mask; a slice of a volume is one file that holds both."""
 
     image: Path
     mask: Path
+    window: Window | None = None
+    """Of a slice, as in `read_slice`."""
 
     @property
     def name(self) -> str:
@@ -51,6 +54,10 @@ class DataSet:
     splits: dict[str, list[Pair]]
     names: tuple[str, ...] = ("polyp",)
     path: Path = field(default=Path())
+    volumes: tuple[Path, ...] = ()
+    """Whole volumes to test on, where the pairs are slices."""
+    window: Window | None = None
+    """Of the volumes, as in `read_slice`."""
 
     @property
     def num_classes(self) -> int:
@@ -71,11 +78,12 @@ class DataSet:
 
 
 def load_dataset(path: Path) -> DataSet:
-    """Read a data set: a YAML file, a folder of splits, or one folder of pairs (split 'all').
+    """Read a data set: a YAML file, a folder of splits, one of pairs ('all'), or of volumes.
 
-    The YAML has the keys `train`, `val`, `test` (any of them), `path` and `names`. A split is a
-    folder of pairs below `path`, or a `.txt` list, beside the YAML, of image names in `path`, as
-    `rwkv-edge split` writes it. `path` is relative to the YAML.
+    The YAML has the keys `train`, `val`, `test`, `volumes` (any of them), `path` and `names`. A
+    split is a folder of pairs or slices below `path`, or a `.txt` list, beside the YAML, of image
+    names in `path`, as `rwkv-edge split` writes it. `volumes` is a folder, `levels` the window of
+    slices and volumes. `path` is relative to the YAML.
 
     Raises:
         DataError: nothing usable there, or images and masks that do not match; lists all problems.
@@ -86,13 +94,20 @@ def load_dataset(path: Path) -> DataSet:
         raise DataError(
             f"{path}: no such data set; give a folder with images/ and masks/ or a YAML"
         )
-    if _pair_folders(path):
+    if pair_folders(path):
         return DataSet({"all": find_pairs(path)}, path=path)
-    found = {}
+    places = {}
     for split, names in SPLIT_FOLDERS.items():
         folders = [path / name for name in names if (path / name).is_dir()]
         if folders:
-            found[split] = _match(folders[0])
+            places[split] = folders[0]
+    # a stray array beside pictures makes no volume-slice set
+    if not any(pair_folders(place) for place in places.values()):
+        layout = find_layout(path)
+        if layout:
+            slices = {split: _pairs_of(files) for split, files in layout.splits.items() if files}
+            return DataSet(slices, layout.names, path, layout.volumes)
+    found = {split: _match(place) for split, place in places.items()}
     if not found:
         raise DataError(
             f"{path}: found neither images/ with masks/ nor train/ and validation/ in it"
@@ -133,6 +148,8 @@ def read_pair(pair: Pair, num_classes: int = 1) -> tuple[UInt8Array, UInt8Array]
     Raises:
         DataError: unreadable, of different sizes, or with a class index out of range.
     """
+    if pair.image.suffix in SLICE_SUFFIXES:
+        return read_slice(pair.image, num_classes, pair.window)
     image, mask = read_image(pair.image), read_mask(pair.mask)
     if image.shape[:2] != mask.shape:
         raise DataError(
@@ -197,12 +214,12 @@ def _load_yaml(path: Path) -> DataSet:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())  # PyYAML draws over several lines
         raise DataError(f"{path}: cannot be read as YAML ({reason})") from error
-    if not isinstance(spec, dict) or not any(spec.get(split) for split in SPLIT_FOLDERS):
-        raise DataError(f"{path}: needs at least one of the keys train, val, test")
-    for key in ("path", *SPLIT_FOLDERS):
+    if not isinstance(spec, dict) or not any(spec.get(key) for key in (*SPLIT_FOLDERS, _VOLUMES)):
+        raise DataError(f"{path}: needs at least one of the keys train, val, test, volumes")
+    for key in ("path", _VOLUMES, *SPLIT_FOLDERS):
         if not isinstance(spec.get(key, ""), str | None):
             raise DataError(f"{path}: '{key}' must be the name of a folder or file")
-    names = _class_names(spec.get("names", ["polyp"]), path)
+    names = class_names(spec.get("names", ["polyp"]), path)
     root = path.parent / (spec.get("path") or ".")
     found = {}
     for split in SPLIT_FOLDERS:
@@ -212,10 +229,27 @@ def _load_yaml(path: Path) -> DataSet:
             found[split] = (
                 _match_listed(path.parent / place, root) if is_list else _match(root / place)
             )
-    return DataSet(_raise_or_keep(path, found), names, path)
+    volumes = spec.get(_VOLUMES) and slice_files(root / spec[_VOLUMES])
+    if volumes == []:
+        raise DataError(f"{path}: no .npz or .h5 files in {root / spec[_VOLUMES]}")
+    window = grey_window(spec.get("levels"), path)
+    splits = {
+        split: [replace(pair, window=window) for pair in pairs]
+        for split, pairs in _raise_or_keep(path, found).items()
+    }
+    return DataSet(splits, names, path, tuple(volumes or ()), window)
+
+
+def _pairs_of(slices: list[Path]) -> list[Pair]:
+    return [Pair(file, file) for file in slices]
 
 
 def _match_listed(listing: Path, folder: Path) -> Matched:
+    if slice_files(folder) and not pair_folders(folder):
+        try:
+            return _pairs_of(listed(listing, folder)), []
+        except DataError as error:
+            return [], [str(error)]
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -229,20 +263,22 @@ def _match_listed(listing: Path, folder: Path) -> Matched:
 
 
 def _match(folder: Path) -> Matched:
-    found = _pair_folders(folder)
+    found = pair_folders(folder)
     if not found:
+        if slices := slice_files(folder):
+            return _pairs_of(slices), []
         return [], [
             f"{folder}: needs a folder of images ({', '.join(IMAGE_FOLDERS[:2])}) beside one of "
             f"masks ({', '.join(MASK_FOLDERS[:2])})"
         ]
     problems: list[str] = []
-    images, masks = (_by_stem(part, problems) for part in found)
+    images, masks = (by_stem(part, problems) for part in found)
     if not images and not problems:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         return [], [f"{found[0]}: no images in it ({suffixes})"]
     problems += [f"{images[s]}: has no mask in {found[1]}" for s in images if s not in masks]
     problems += [f"{masks[s]}: has no image in {found[0]}" for s in masks if s not in images]
-    stems = sorted(images.keys() & masks.keys(), key=_natural)
+    stems = sorted(images.keys() & masks.keys(), key=natural)
     return [Pair(images[stem], masks[stem]) for stem in stems], problems
 
 
@@ -250,45 +286,3 @@ def _raise_or_keep(path: Path, found: dict[str, Matched]) -> dict[str, list[Pair
     problems = [problem for _, wrong in found.values() for problem in wrong]
     raise_problems(path, list(dict.fromkeys(problems)))
     return {split: pairs for split, (pairs, _) in found.items()}
-
-
-def _class_names(names: object, path: Path) -> tuple[str, ...]:
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise DataError(f"{path}: 'names' must list the classes, or number them from 0")
-    classes = tuple(names)
-    if classes[0] == BACKGROUND and len(classes) == 2:
-        return classes[1:]
-    if classes[0] != BACKGROUND and len(classes) > 1:
-        return (BACKGROUND, *classes)
-    return classes
-
-
-def _pair_folders(folder: Path) -> tuple[Path, Path] | None:
-    for image_name, mask_name in ((i, m) for i in IMAGE_FOLDERS for m in MASK_FOLDERS):
-        if (folder / image_name).is_dir() and (folder / mask_name).is_dir():
-            return folder / image_name, folder / mask_name
-    return None
-
-
-def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
-    """Return the pictures of a folder, hidden files aside; macOS leaves `._name.png` everywhere."""
-    try:
-        files = sorted(folder.iterdir())
-    except OSError as error:
-        problems.append(f"{folder}: {error.strerror or error}")
-        return {}
-    found: dict[str, Path] = {}
-    for file in files:
-        if file.name.startswith(".") or file.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        if file.stem in found:
-            problems.append(f"{file}: has the stem of {found[file.stem].name}; keep one of them")
-        found[file.stem] = file
-    return found
-
-
-def _natural(stem: str) -> list[str | int]:
-    """Sort frame2 before frame10: words and numbers alternate, so like meets like."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", stem)]

@@ -111,6 +111,16 @@ def jetson(folder: Path, *words: str) -> list[str]:
     return run(folder, "bash", str(ROOT / "benchmarks" / "jetson.sh"), *words).splitlines()
 
 
+@pytest.mark.slow
+def test_slice_levels(tmp_path: Path) -> None:
+    words = "--train 4 --test 3 --epochs 1 --json levels.json"
+    script(tmp_path, "slice_levels.py", *words.split())
+    found = json.loads((tmp_path / "levels.json").read_text())
+    assert found["slices"] == 3
+    assert 0 <= found["changed_pixels"] < 0.5
+    assert abs(found["dice_floats"] - found["dice_bytes"]) <= found["largest_change_of_dice"]
+
+
 def test_jetson_dry_run_restores_what_it_changes(tmp_path: Path) -> None:
     words = ("--modes", "0 2", "--precisions", "fp16 int8", "--calib", "my images")
     lines = [line.strip() for line in jetson(tmp_path, "--dry-run", *words)]

@@ -23,10 +23,13 @@ def fails(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     return int(caught.value.code or 0), lines[-1]
 
 
-@pytest.mark.parametrize("command", list(COMMANDS))
+NESTED = ("data list", "data fetch", "weights", "weights fetch", "plugin build", "plugin info")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *NESTED])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert caught.value.code == 0
     assert f"rwkv-edge {command}" in capsys.readouterr().out.split("Example")[1]
 
