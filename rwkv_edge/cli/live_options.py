@@ -101,6 +101,14 @@ TokenFileOption = Annotated[
     typer.Option(help="File with the access token. Default: a new random one, printed once."),
 ]
 
+WebRtcOption = Annotated[
+    bool,
+    typer.Option(
+        "--webrtc/--no-webrtc",
+        help="Offer other machines the picture by WebRTC, too, if aiortc is installed.",
+    ),
+]
+
 
 def check_live_options(
     backend: str,

@@ -69,6 +69,7 @@ def stream(
     insecure_plain_http: live.PlainHttpOption = False,
     allow_host: live.AllowHostOption = None,
     token_file: live.TokenFileOption = None,
+    webrtc: live.WebRtcOption = True,
 ) -> None:
     """Segment a live source: the newest frame with its mask, for hours.
 
@@ -117,7 +118,9 @@ def stream(
         if web:
             token = read_token(token_file) if token_file else None
             names = tuple(allow_host or ())
-            page = WebOptions(host, port, cert, key, insecure_plain_http, names, token)
+            page = WebOptions(
+                host, port, cert, key, insecure_plain_http, names, token, webrtc=webrtc
+            )
             sinks.append(
                 stack.enter_context(live_page(controls, page, can_record=record is not None))
             )
