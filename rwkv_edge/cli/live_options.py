@@ -41,6 +41,14 @@ JsonOption = Annotated[
 SummaryOption = Annotated[
     str | None, typer.Option(help="Write the summary as JSON to this file, or to -.")
 ]
+OutputRtspOption = Annotated[
+    str | None,
+    typer.Option(help="Publish the screen to an RTSP server: rtsp://HOST:PORT/PATH."),
+]
+OutputCredentialsOption = Annotated[
+    Path | None,
+    typer.Option(help="File with user and password of that server, a line each."),
+]
 ConfOption = Annotated[float, typer.Option(help="Probability from which a pixel counts, 0 to 1.")]
 AlphaOption = Annotated[float, typer.Option(help="Opacity of the fill, 0 to 1.")]
 CropFovOption = Annotated[

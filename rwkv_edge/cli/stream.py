@@ -51,6 +51,8 @@ def stream(
     record_free_mb: live.RecordFreeMbOption = 500.0,
     json: live.JsonOption = None,
     summary: live.SummaryOption = None,
+    output_rtsp: live.OutputRtspOption = None,
+    output_credentials: live.OutputCredentialsOption = None,
     conf: live.ConfOption = DEFAULT_CONFIDENCE,
     alpha: live.AlphaOption = 0.35,
     crop_fov: live.CropFovOption = True,
@@ -95,9 +97,11 @@ def stream(
     from rwkv_edge.video.live_sink import LiveJson, LiveWindow, Outlet
     from rwkv_edge.video.live_source import parse_live
     from rwkv_edge.video.recorder import Recorder, RecordingLimits
+    from rwkv_edge.video.rtsp_output import RtspOutput, parse_output
     from rwkv_edge.web.options import WebOptions, read_token
 
     source_input = parse_live(source, credentials=credentials, transport=rtsp_transport, rate=fps)
+    published = parse_output(output_rtsp, output_credentials) if output_rtsp else None
     controls = Controls(View(conf, alpha, recording=record is not None))
     for path in (json, summary):
         if path not in (None, "-"):
@@ -115,6 +119,8 @@ def stream(
             add(Outlet(Recorder(record, controls, clean=record_clean, limits=limits)))
         if json is not None:
             add(Outlet(LiveJson(json), _JSON_DEPTH))
+        if published is not None:
+            add(Outlet(RtspOutput(published), depth=1))
         if web:
             token = read_token(token_file) if token_file else None
             names = tuple(allow_host or ())

@@ -76,14 +76,7 @@ class VideoWriter:
 
     def _open(self, size: tuple[int, int]) -> None:
         self._size = size
-        # absolute, because FFmpeg takes what stands before a colon for a protocol. Without
-        # flush_packets half a fragment would wait in memory and the half on disk be unreadable.
-        self._container = av.open(
-            str(self.path.absolute()),
-            "w",
-            format="mp4",
-            options={"movflags": "hybrid_fragmented", "flush_packets": "1"},
-        )
+        self._container = self._open_container()
         stream = self._container.add_stream(
             self._encoder, rate=Fraction(self._fps).limit_denominator(1001)
         )
@@ -98,6 +91,16 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
         self._stream = stream
+
+    def _open_container(self) -> av.container.OutputContainer:
+        # absolute, because FFmpeg takes what stands before a colon for a protocol. Without
+        # flush_packets half a fragment would wait in memory and the half on disk be unreadable.
+        return av.open(
+            str(self.path.absolute()),
+            "w",
+            format="mp4",
+            options={"movflags": "hybrid_fragmented", "flush_packets": "1"},
+        )
 
     def _encode(self, image: UInt8Array, time_s: float) -> None:
         assert self._container is not None

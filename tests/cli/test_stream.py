@@ -29,6 +29,8 @@ STREAM = ("stream", "--headless", "--source")
         (("x.mp4", "--model", "m.engine", "--allow-cpu-fallback"), "runs on its GPU alone"),
         (("rtsp://box/x", "--credentials", "none"), "No such file"),
         (("x.mp4", "--config", "none.toml"), "No such file"),
+        (("x.mp4", "--output-rtsp", "http://me:sesame@box/x"), "give rtsp://HOST:PORT/PATH"),
+        (("x.mp4", "--output-rtsp", "rtsp://b/x", "--output-credentials", "none"), "No such file"),
     ],
 )
 def test_wrong_values(
