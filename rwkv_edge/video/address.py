@@ -77,7 +77,8 @@ def _read_credentials(path: Path) -> tuple[str, str]:
         raise UsageError(f"file of credentials {path}: {reason}") from error
     if len(lines) < 2:
         raise UsageError(
-            f"file of credentials {path}: write the user into the first line, the password into the next"
+            f"file of credentials {path}: write the user into the first line, the password into "
+            "the next"
         )
     return lines[0].strip(), lines[1].strip()
 

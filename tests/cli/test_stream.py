@@ -85,18 +85,6 @@ def test_a_window_needs_a_display(
     assert "--headless" in line
 
 
-def test_the_jetson_example_is_read(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    tomllib = pytest.importorskip("tomllib", reason="--config needs Python 3.11")
-    example = Path(__file__).parents[2] / "tools" / "jetson" / "stream.toml"
-    assert tomllib.loads(example.read_text())["hide-outside"] is True
-    with pytest.raises(SystemExit) as caught:
-        main(["stream", "--config", str(example), "--source", "none.mp4"])
-    assert caught.value.code == 1
-    assert "no such source: none.mp4" in capsys.readouterr().err  # every option was known
-
-
 def test_a_truncated_file_is_played_and_reported(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
