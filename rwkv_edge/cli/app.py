@@ -19,6 +19,7 @@ from rwkv_edge.cli.export import export
 from rwkv_edge.cli.plugin import plugin
 from rwkv_edge.cli.robustness import robustness
 from rwkv_edge.cli.run import run
+from rwkv_edge.cli.serve import serve
 from rwkv_edge.cli.split import split
 from rwkv_edge.cli.stream import stream
 from rwkv_edge.cli.synth import synth
@@ -39,6 +40,7 @@ COMMANDS = {
     "demo": demo,
     "run": run,
     "stream": stream,
+    "serve": serve,
     "eval": evaluate,
     "compare": compare,
     "robustness": robustness,

@@ -1,76 +1,29 @@
-"""The live page's options and its start, shared by `rwkv-edge stream --web` and `serve`."""
+"""`rwkv-edge serve`."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+import inspect
+from typing import Any
 
-import typer
-
-from rwkv_edge.config import RESEARCH_USE
-from rwkv_edge.errors import MissingDependencyError
-
-if TYPE_CHECKING:
-    from rwkv_edge.video.live import Controls
-    from rwkv_edge.web.hub import WebSink
-    from rwkv_edge.web.options import WebOptions
-
-HostOption = Annotated[
-    str, typer.Option(help="Address to serve the page on. 0.0.0.0: all, for other machines.")
-]
-PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")]
-CertOption = Annotated[
-    Path | None, typer.Option(help="Certificate (PEM): the page is served by HTTPS.")
-]
-KeyOption = Annotated[Path | None, typer.Option(help="Its private key (PEM), where it is apart.")]
-PlainHttpOption = Annotated[
-    bool,
-    typer.Option(
-        "--insecure-plain-http",
-        help="Serve other machines unencrypted: everybody on the network can read along.",
-    ),
-]
-AllowHostOption = Annotated[
-    list[str] | None,
-    typer.Option(help="A further host name to answer to, such as one of your DNS. Repeatable."),
-]
-TokenFileOption = Annotated[
-    Path | None,
-    typer.Option(help="File with the access token. Default: a new random one, printed once."),
-]
+from rwkv_edge.cli.stream import stream
 
 
-@contextmanager
-def live_page(
-    controls: Controls, options: WebOptions, *, can_record: bool = True
-) -> Iterator[WebSink]:
-    """Serve the page while the block runs; yield the sink for the pipeline's output.
+def serve(**options: Any) -> None:
+    """Segment a live source and show it in the browser, without a window.
 
-    The address with its token is printed to standard error, once. A token that came from a file is
-    not printed.
+    The same as stream --web --headless, with the same options.
 
-    Raises:
-        MissingDependencyError: the extra 'web' is not installed.
-        UsageError: unsafe or impossible options, before anything is opened.
-        OutputError: the address is taken or not this machine's.
+    Example: rwkv-edge serve --source rtsp://192.168.0.10/live
     """
-    for package in ("starlette", "uvicorn", "websockets"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(package, "web", "the live page")
-    from rwkv_edge.web.hub import WebSink
-    from rwkv_edge.web.server import WebServer
+    stream(web=True, headless=True, **options)
 
-    sink = WebSink(can_record=can_record)
-    with WebServer(sink, controls, options) as server:
-        given = options.token is not None
-        where = f"{server.origin}/?token=(see --token-file)" if given else server.url
-        print(f"live page: {where}", file=sys.stderr)
-        print(f"whoever has this address can watch and record; {RESEARCH_USE}", file=sys.stderr)
-        try:
-            yield sink
-        finally:
-            sink.close()
+
+_signature = inspect.signature(stream, eval_str=True)
+# one definition of the options: those of `stream`, less the two that are settled
+serve.__signature__ = _signature.replace(  # type: ignore[attr-defined]
+    parameters=[
+        parameter
+        for name, parameter in _signature.parameters.items()
+        if name not in ("web", "headless")
+    ]
+)

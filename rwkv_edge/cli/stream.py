@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from rwkv_edge.cli import live_options as live
 from rwkv_edge.cli.config_file import ConfigOption
 from rwkv_edge.cli.loading import (
     BackendOption,
@@ -21,15 +22,6 @@ from rwkv_edge.cli.loading import (
     ModelOption,
     VariantOption,
     WeightsOption,
-)
-from rwkv_edge.cli.serve import (
-    AllowHostOption,
-    CertOption,
-    HostOption,
-    KeyOption,
-    PlainHttpOption,
-    PortOption,
-    TokenFileOption,
 )
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
@@ -43,93 +35,43 @@ _JSON_DEPTH = 256  # lines that may wait for a slow reader
 
 
 def stream(
-    source: Annotated[
-        str,
-        typer.Option(
-            help="rtsp://, http://, a camera's index, v4l2:///dev/video0, csi://0, a GStreamer "
-            "pipeline, or a file, folder or pattern, played at its own rate."
-        ),
-    ],
+    source: live.SourceOption,
     config: ConfigOption = None,
     weights: WeightsOption = None,
     model: ModelOption = None,
     variant: VariantOption = None,
     backend: BackendOption = "auto",
     imgsz: ImgszOption = None,
-    allow_cpu_fallback: Annotated[
-        bool,
-        typer.Option(
-            "--allow-cpu-fallback", help="Go on in ONNX Runtime if the backend fails, and say so."
-        ),
-    ] = False,
-    headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
-    record: Annotated[
-        Path | None, typer.Option(help="Record into this folder, from the start.")
-    ] = None,
-    record_clean: Annotated[
-        bool, typer.Option("--record-clean", help="Also record the picture without the overlay.")
-    ] = False,
-    record_file_mb: Annotated[
-        float, typer.Option(help="Begin a new file after so many megabytes.")
-    ] = 1000.0,
-    record_file_minutes: Annotated[
-        float, typer.Option(help="Begin a new file after so many minutes.")
-    ] = 10.0,
-    record_free_mb: Annotated[
-        float, typer.Option(help="Stop recording when less than this is free on the disk.")
-    ] = 500.0,
-    json: Annotated[
-        str | None,
-        typer.Option(help="Write JSON lines to this file, or to - (standard output)."),
-    ] = None,
-    summary: Annotated[
-        str | None, typer.Option(help="Write the summary as JSON to this file, or to -.")
-    ] = None,
-    conf: Annotated[
-        float, typer.Option(help="Probability from which a pixel counts, 0 to 1.")
-    ] = DEFAULT_CONFIDENCE,
-    alpha: Annotated[float, typer.Option(help="Opacity of the fill, 0 to 1.")] = 0.35,
-    crop_fov: Annotated[
-        bool,
-        typer.Option(
-            "--crop-fov/--no-crop-fov", help="Show the network the endoscope's field of view alone."
-        ),
-    ] = True,
-    hide_outside: Annotated[
-        bool,
-        typer.Option(
-            "--hide-outside",
-            help="Black out everything outside the field of view, on the screen and in recordings: "
-            "patient data is written there.",
-        ),
-    ] = False,
-    smoothing: Annotated[
-        float, typer.Option(help="Share of the past in the averaged probabilities, 0 to 0.95.")
-    ] = 0.5,
-    hysteresis: Annotated[
-        float,
-        typer.Option(help="How far below --conf a pixel may fall before it is dropped, 0 to 0.5."),
-    ] = 0.1,
-    credentials: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with user and password, a line each. Else RWKV_EDGE_RTSP_USER and "
-            "RWKV_EDGE_RTSP_PASSWORD are used."
-        ),
-    ] = None,
-    rtsp_transport: Annotated[str, typer.Option(help="tcp or udp.")] = "tcp",
-    fps: Annotated[float, typer.Option(help="Rate of an image sequence.")] = 25.0,
-    max_seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
-    web: Annotated[
-        bool, typer.Option("--web", help="Serve a live page, to this machine unless --host says.")
-    ] = False,
-    host: HostOption = "127.0.0.1",
-    port: PortOption = 8080,
-    cert: CertOption = None,
-    key: KeyOption = None,
-    insecure_plain_http: PlainHttpOption = False,
-    allow_host: AllowHostOption = None,
-    token_file: TokenFileOption = None,
+    allow_cpu_fallback: live.CpuFallbackOption = False,
+    headless: live.HeadlessOption = False,
+    record: live.RecordOption = None,
+    record_clean: live.RecordCleanOption = False,
+    record_file_mb: live.RecordFileMbOption = 1000.0,
+    record_file_minutes: live.RecordFileMinutesOption = 10.0,
+    record_free_mb: live.RecordFreeMbOption = 500.0,
+    json: live.JsonOption = None,
+    summary: live.SummaryOption = None,
+    output_rtsp: live.OutputRtspOption = None,
+    output_credentials: live.OutputCredentialsOption = None,
+    conf: live.ConfOption = DEFAULT_CONFIDENCE,
+    alpha: live.AlphaOption = 0.35,
+    crop_fov: live.CropFovOption = True,
+    hide_outside: live.HideOutsideOption = False,
+    smoothing: live.SmoothingOption = 0.5,
+    hysteresis: live.HysteresisOption = 0.1,
+    credentials: live.CredentialsOption = None,
+    rtsp_transport: live.RtspTransportOption = "tcp",
+    fps: live.FpsOption = 25.0,
+    max_seconds: live.MaxSecondsOption = None,
+    web: live.WebOption = False,
+    host: live.HostOption = "127.0.0.1",
+    port: live.PortOption = 8080,
+    cert: live.CertOption = None,
+    key: live.KeyOption = None,
+    insecure_plain_http: live.PlainHttpOption = False,
+    allow_host: live.AllowHostOption = None,
+    token_file: live.TokenFileOption = None,
+    webrtc: live.WebRtcOption = True,
 ) -> None:
     """Segment a live source: the newest frame with its mask, for hours.
 
@@ -139,14 +81,14 @@ def stream(
 
     Example: rwkv-edge stream --source rtsp://192.168.0.10/live --web --headless
     """
-    _check_options(
+    live.check_live_options(
         backend, imgsz, conf, alpha, smoothing, hysteresis, fps, max_seconds,
         (record_file_mb, record_file_minutes, record_free_mb), record_clean and record is None,
         allow_cpu_fallback and any(path and path.suffix == ".engine" for path in (weights, model)),
     )  # fmt: skip
 
+    from rwkv_edge.cli.live_page import live_page
     from rwkv_edge.cli.loading import open_runner
-    from rwkv_edge.cli.serve import live_page
     from rwkv_edge.files import check_writable
     from rwkv_edge.video.capture import Capture
     from rwkv_edge.video.inference import Inference
@@ -155,9 +97,11 @@ def stream(
     from rwkv_edge.video.live_sink import LiveJson, LiveWindow, Outlet
     from rwkv_edge.video.live_source import parse_live
     from rwkv_edge.video.recorder import Recorder, RecordingLimits
+    from rwkv_edge.video.rtsp_output import RtspOutput, parse_output
     from rwkv_edge.web.options import WebOptions, read_token
 
     source_input = parse_live(source, credentials=credentials, transport=rtsp_transport, rate=fps)
+    published = parse_output(output_rtsp, output_credentials) if output_rtsp else None
     controls = Controls(View(conf, alpha, recording=record is not None))
     for path in (json, summary):
         if path not in (None, "-"):
@@ -175,10 +119,14 @@ def stream(
             add(Outlet(Recorder(record, controls, clean=record_clean, limits=limits)))
         if json is not None:
             add(Outlet(LiveJson(json), _JSON_DEPTH))
+        if published is not None:
+            add(Outlet(RtspOutput(published), depth=1))
         if web:
             token = read_token(token_file) if token_file else None
             names = tuple(allow_host or ())
-            page = WebOptions(host, port, cert, key, insecure_plain_http, names, token)
+            page = WebOptions(
+                host, port, cert, key, insecure_plain_http, names, token, webrtc=webrtc
+            )
             sinks.append(
                 stack.enter_context(live_page(controls, page, can_record=record is not None))
             )
@@ -214,49 +162,6 @@ def stream(
         raise capture.problem
     if capture.problems:  # a truncated file, for example; the summary has said so
         raise typer.Exit(1)
-
-
-def _check_options(
-    backend: str,
-    imgsz: str | None,
-    conf: float,
-    alpha: float,
-    smoothing: float,
-    hysteresis: float,
-    fps: float,
-    max_seconds: float | None,
-    limits: tuple[float, float, float],
-    clean_alone: bool,
-    engine_fallback: bool,
-) -> None:
-    from rwkv_edge.cli.loading import BACKENDS, parse_imgsz
-    from rwkv_edge.errors import UsageError
-
-    if backend not in BACKENDS:
-        raise UsageError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}")
-    if imgsz is not None:
-        parse_imgsz(imgsz)
-    shares = (
-        ("--conf", conf, 1.0),
-        ("--alpha", alpha, 1.0),
-        ("--smoothing", smoothing, 0.95),
-        ("--hysteresis", hysteresis, 0.5),
-    )
-    for option, share, highest in shares:
-        if not 0 <= share <= highest:
-            raise UsageError(f"{option} {share:g}: it must lie between 0 and {highest:g}")
-    if not 0.1 <= fps <= 240:
-        raise UsageError(f"--fps {fps:g}: it must lie between 0.1 and 240")
-    if max_seconds is not None and not max_seconds > 0:
-        raise UsageError(f"--max-seconds {max_seconds:g}: it must be above 0")
-    if not (limits[0] > 0 and limits[1] > 0 and limits[2] >= 0):
-        raise UsageError("--record-file-mb and --record-file-minutes must be above 0")
-    if engine_fallback:
-        raise UsageError(
-            "--allow-cpu-fallback: an engine runs on its GPU alone; give an .onnx file"
-        )
-    if clean_alone:
-        raise UsageError("--record-clean records beside the overlay: give --record FOLDER")
 
 
 @contextmanager

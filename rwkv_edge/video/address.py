@@ -33,6 +33,7 @@ def parse_network(
     text: str,
     credentials: Path | None = None,
     environment: Mapping[str, str] = os.environ,
+    option: str = "--source",
 ) -> NetworkAddress:
     """Read an address of `NETWORK_SCHEMES`; no message quotes its credentials.
 
@@ -40,6 +41,7 @@ def parse_network(
         text: the address. Credentials in it win over the others.
         credentials: file with the user in the first line and the password in the second.
         environment: holds RWKV_EDGE_RTSP_USER and RWKV_EDGE_RTSP_PASSWORD, used last.
+        option: where the address was given, for messages.
 
     Raises:
         UsageError: no host, a port that is no number, or a file of credentials that cannot be read.
@@ -48,9 +50,9 @@ def parse_network(
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise UsageError(f"--source {redact(text)}: not a valid address") from error
+        raise UsageError(f"{option} {redact(text)}: not a valid address") from error
     if not host:
-        raise UsageError(f"--source {redact(text)}: the address names no host")
+        raise UsageError(f"{option} {redact(text)}: the address names no host")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not user and credentials is not None:
         user, password = _read_credentials(credentials)
@@ -72,10 +74,11 @@ def _read_credentials(path: Path) -> tuple[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UsageError(f"--credentials {path}: {reason}") from error
+        raise UsageError(f"file of credentials {path}: {reason}") from error
     if len(lines) < 2:
         raise UsageError(
-            f"--credentials {path}: write the user into the first line, the password into the next"
+            f"file of credentials {path}: write the user into the first line, the password into "
+            "the next"
         )
     return lines[0].strip(), lines[1].strip()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from types import TracebackType
 
 from rwkv_edge.errors import RwkvEdgeError, SourceError
 from rwkv_edge.preprocess import MIN_SIDE
+from rwkv_edge.video.back_off import BackOff
 from rwkv_edge.video.base import Frame, Source
 from rwkv_edge.video.live_source import LiveInput
 from rwkv_edge.video.mailbox import Mailbox
@@ -70,7 +70,7 @@ class Capture:
             raise self.problem or SourceError(f"{self._source.name}: holds no frame")
 
     def _run(self) -> None:
-        delay = _BACK_OFF_S
+        back_off = BackOff(_BACK_OFF_S, _BACK_OFF_CAP_S)
         while not self._stop.is_set():
             began = time.monotonic()
             try:
@@ -89,10 +89,8 @@ class Capture:
             if not self._source.returns:
                 break
             if time.monotonic() - began > _STEADY_S:
-                delay = _BACK_OFF_S
-            # the jitter keeps several boxes from knocking at one camera in step
-            self._stop.wait(delay * random.uniform(0.5, 1.0))
-            delay = min(2 * delay, _BACK_OFF_CAP_S)
+                back_off.reset()
+            self._stop.wait(back_off.next())
         self.connected = False
         self.finished = True
         self._first.set()

@@ -45,7 +45,7 @@ class NetworkStream(Source):
         """
         super().__init__()
         self._address = address
-        _check_port(address)
+        check_port(address)
         options = dict(_PROBE)
         began = time.monotonic()
         if address.url.lower().startswith("rtsp"):
@@ -125,8 +125,12 @@ class NetworkStream(Source):
         self._container.close()
 
 
-def _check_port(address: NetworkAddress) -> None:
-    """Connect once: FFmpeg says «Input/output error» for a wrong name and a dead host alike."""
+def check_port(address: NetworkAddress) -> None:
+    """Connect once: FFmpeg says «Input/output error» for a wrong name and a dead host alike.
+
+    Raises:
+        SourceError: which of the two it is, or that nothing listens on the port.
+    """
     where = f"{address.shown}: host {address.host}"
     try:
         socket.create_connection((address.host, address.port), timeout=CONNECT_S).close()

@@ -76,14 +76,7 @@ class VideoWriter:
 
     def _open(self, size: tuple[int, int]) -> None:
         self._size = size
-        # absolute, because FFmpeg takes what stands before a colon for a protocol. Without
-        # flush_packets half a fragment would wait in memory and the half on disk be unreadable.
-        self._container = av.open(
-            str(self.path.absolute()),
-            "w",
-            format="mp4",
-            options={"movflags": "hybrid_fragmented", "flush_packets": "1"},
-        )
+        self._container = self._open_container()
         stream = self._container.add_stream(
             self._encoder, rate=Fraction(self._fps).limit_denominator(1001)
         )
@@ -99,14 +92,19 @@ class VideoWriter:
         context.color_range = _LIMITED_RANGE
         self._stream = stream
 
+    def _open_container(self) -> av.container.OutputContainer:
+        # absolute, because FFmpeg takes what stands before a colon for a protocol. Without
+        # flush_packets half a fragment would wait in memory and the half on disk be unreadable.
+        return av.open(
+            str(self.path.absolute()),
+            "w",
+            format="mp4",
+            options={"movflags": "hybrid_fragmented", "flush_packets": "1"},
+        )
+
     def _encode(self, image: UInt8Array, time_s: float) -> None:
         assert self._container is not None
-        odd = (self._stream.height - image.shape[0], self._stream.width - image.shape[1])
-        if any(odd):
-            image = cv2.copyMakeBorder(image, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE).astype(
-                np.uint8, copy=False
-            )
-        frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(
+        frame = av.VideoFrame.from_ndarray(with_even_sides(image), format="bgr24").reformat(
             format="yuv420p",
             dst_colorspace=_BT709,
             dst_color_range=_LIMITED_RANGE,
@@ -133,3 +131,13 @@ class VideoWriter:
                 container.close()
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+
+def with_even_sides(image: UInt8Array) -> UInt8Array:
+    """Repeat the last row or column where there is an odd number of them: video needs pairs."""
+    odd = (image.shape[0] % 2, image.shape[1] % 2)
+    if not any(odd):
+        return image
+    return cv2.copyMakeBorder(image, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE).astype(
+        np.uint8, copy=False
+    )

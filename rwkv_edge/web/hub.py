@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import struct
 import threading
 import time
@@ -25,6 +26,8 @@ _STALE_S = (1.0, 2.0)
 """Without a frame for so long the signal counts as stalled, whatever the last frame said: three
 frames' time, within these limits."""
 _QUALITY = 85
+CLOCK = 90_000
+"""Ticks of a moment's stamp a second, as RTP counts them."""
 _HEAD = struct.Struct("<dI")
 """In front of each message: the picture's age in seconds, the length of the JSON that follows."""
 
@@ -118,11 +121,23 @@ class Moment:
     status: bytes
     """JSON."""
     jpeg: bytes
+    """Empty where no viewer wanted one."""
+    image: UInt8Array | None = None
+    stamp: int = 0
+    """When it was made, for WebRTC, whose frames carry it."""
 
     def message(self, *, with_picture: bool = True) -> bytes:
         """Return it for the WebSocket: age, length, JSON, JPEG."""
         head = _HEAD.pack(time.monotonic() - self.captured, len(self.status))
         return head + self.status + (self.jpeg if with_picture else b"")
+
+
+@dataclass
+class Viewer:
+    """Somebody who watches."""
+
+    wants_jpeg: bool = True
+    """False: the picture comes another way, and the state alone is asked for."""
 
 
 class Broadcast:
@@ -136,13 +151,20 @@ class Broadcast:
         self._sink = sink
         self._controls = controls
         self._max_viewers = max_viewers
-        self.viewers = 0
+        self._viewers: list[Viewer] = []
+        self.webrtc = False
+        """Whether viewers may ask for the picture by WebRTC."""
         self.closing = False
         """The server is about to end; endless answers end with it."""
         self._moment = Moment(0, time.monotonic(), b"{}", b"")
         self._fresh = asyncio.Event()
         self._wake = asyncio.Event()
         self._rung = False
+
+    @property
+    def viewers(self) -> int:
+        """How many watch."""
+        return len(self._viewers)
 
     async def run(self) -> None:
         """Encode the newest frame whenever there is one and somebody watches; until cancelled."""
@@ -164,34 +186,38 @@ class Broadcast:
                 await self._wake.wait()
                 self._wake.clear()
                 number, frame = self._sink.newest()
-                if frame is None or not self.viewers or number == self._moment.number:
+                wanted = any(viewer.wants_jpeg for viewer in self._viewers)
+                known = number == self._moment.number and (self._moment.jpeg or not wanted)
+                if frame is None or not self._viewers or known:
                     continue
                 try:
-                    jpeg = await asyncio.to_thread(encode_jpeg, frame.image)
-                    status = self._status_json(number, frame)
+                    jpeg = await asyncio.to_thread(encode_jpeg, frame.image) if wanted else b""
+                    stamp = self._next_stamp()
+                    status = self._status_json(number, frame, stamp=stamp % 2**32)
                 except Exception as error:  # one odd frame must not end the picture for good
                     self._sink.report(f"a frame was not shown: {error}")
                     continue
-                self._sink.metrics.encoded += 1
-                self._moment = Moment(number, frame.captured, status, jpeg)
+                self._sink.metrics.encoded += wanted
+                self._moment = Moment(number, frame.captured, status, jpeg, frame.image, stamp)
                 fresh, self._fresh = self._fresh, asyncio.Event()
                 fresh.set()
         finally:
             self._sink.on_write(None)
 
     @contextmanager
-    def watching(self) -> Iterator[bool]:
-        """Count a viewer for as long as the block runs; False: there are too many already."""
+    def watching(self) -> Iterator[Viewer | None]:
+        """Count a viewer for as long as the block runs; None: there are too many already."""
         if self.viewers >= self._max_viewers:
             self._sink.metrics.refused += 1
-            yield False
+            yield None
             return
-        self.viewers += 1
+        viewer = Viewer()
+        self._viewers.append(viewer)
         self._wake.set()
         try:
-            yield True
+            yield viewer
         finally:
-            self.viewers -= 1
+            self._viewers = [other for other in self._viewers if other is not viewer]
 
     async def newer(self, number: int, timeout: float) -> Moment | None:
         """Wait for a moment after `number`; None: there was none for `timeout` seconds."""
@@ -210,8 +236,14 @@ class Broadcast:
         captured = frame.captured if frame else time.monotonic()
         return Moment(number, captured, status, b"").message(with_picture=False)
 
-    def _status_json(self, number: int, frame: LiveFrame | None) -> bytes:
-        return json.dumps(self.status(number, frame), allow_nan=False).encode()
+    def _next_stamp(self) -> int:
+        # a millisecond's ticks are drawn at random, so that no two gaps between stamps are alike:
+        # by them a browser finds out which frame it shows (static/webrtc.js)
+        stamp = round(time.monotonic() * CLOCK) + random.randrange(CLOCK // 1000)
+        return max(stamp, self._moment.stamp + 1)
+
+    def _status_json(self, number: int, frame: LiveFrame | None, **more: int) -> bytes:
+        return json.dumps(self.status(number, frame) | more, allow_nan=False).encode()
 
     def status(self, number: int, frame: LiveFrame | None) -> dict[str, Any]:
         """Return what the page shows beside the picture."""
@@ -219,6 +251,7 @@ class Broadcast:
             "frame": number,
             "signal": self._sink.signal.value,
             "can_record": self._sink.can_record,
+            "webrtc": self.webrtc,
             "view": asdict(self._controls.view),
             "events": self._sink.event_count,
             "age": None,

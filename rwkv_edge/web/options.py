@@ -30,6 +30,11 @@ class WebOptions:
     token: str | None = None
     """None: a random one."""
     max_viewers: int = 32
+    webrtc: bool = True
+    """Offer the picture by WebRTC, too, where aiortc is installed and `host` is no loopback one:
+    its ports are opened on every address of the machine but those."""
+    max_peers: int = 4
+    """Viewers by WebRTC at once, each of which costs an encoder; the others get JPEGs."""
 
     def check(self) -> None:
         """Refuse what would be unsafe or cannot work.

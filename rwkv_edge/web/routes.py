@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import fields
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -19,9 +20,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rwkv_edge.errors import UsageError
 from rwkv_edge.video.live import Controls, Signal, View
-from rwkv_edge.web.hub import Broadcast, WebSink, encode_jpeg
+from rwkv_edge.web.hub import Broadcast, Viewer, WebSink, encode_jpeg
 from rwkv_edge.web.metrics import CONTENT_TYPE
+from rwkv_edge.web.options import WebOptions, is_loopback
 from rwkv_edge.web.security import MAX_BODY
+
+if TYPE_CHECKING:
+    from rwkv_edge.web.webrtc import Peer, Peers
 
 _HEARTBEAT_S = 1.0
 _PATIENCE_S = 15.0
@@ -33,6 +38,7 @@ _STATIC = {
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
+    "/webrtc.js": ("webrtc.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -40,11 +46,12 @@ _STATIC = {
 class Page:
     """The routes. Each request gets here only past the `Guard`."""
 
-    def __init__(self, sink: WebSink, controls: Controls, max_viewers: int) -> None:
+    def __init__(self, sink: WebSink, controls: Controls, options: WebOptions) -> None:
         self._sink = sink
         self._controls = controls
-        self._max_viewers = max_viewers
+        self._options = options
         self._broadcast: Broadcast | None = None
+        self._peers: Peers | None = None
         get = ["GET"]
         self.app = Starlette(
             routes=[
@@ -64,7 +71,9 @@ class Page:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        self._broadcast = Broadcast(self._sink, self._controls, self._max_viewers)
+        self._broadcast = Broadcast(self._sink, self._controls, self._options.max_viewers)
+        self._peers = _peers(self._broadcast, self._options)
+        self._broadcast.webrtc = self._peers is not None
         encoder = asyncio.create_task(self._broadcast.run())
         yield
         encoder.cancel()
@@ -80,26 +89,47 @@ class Page:
     async def _live(self, socket_: WebSocket) -> None:
         """Send the newest moment, wait until the viewer says that it is shown, and so on.
 
-        So at most one picture is under way, and what a slow network delivers is never old.
+        So at most one picture is under way, and what a slow network delivers is never old. A viewer
+        that says "state" instead of "shown" gets the next state without the picture; one that sends
+        an offer of WebRTC gets the answer, and its connection ends with this one.
         """
-        with self.broadcast.watching() as welcome:
-            if not welcome:
+        with self.broadcast.watching() as viewer:
+            if viewer is None:
                 await socket_.send_denial_response(PlainTextResponse("too many viewers\n", 429))
                 return
             await socket_.accept()
+            peer = self._peers.new() if self._peers else None
             number = 0
-            with contextlib.suppress(WebSocketDisconnect, asyncio.TimeoutError, TimeoutError):
+            try:
                 while True:
                     moment = await self.broadcast.newer(number, _HEARTBEAT_S)
                     number = moment.number if moment else number
-                    words = moment.message() if moment else self.broadcast.heartbeat()
-                    await asyncio.wait_for(self._exchange(socket_, words), _PATIENCE_S)
+                    words = (
+                        moment.message(with_picture=viewer.wants_jpeg)
+                        if moment
+                        else self.broadcast.heartbeat()
+                    )
+                    exchange = self._exchange(socket_, words, viewer, peer)
+                    await asyncio.wait_for(exchange, _PATIENCE_S)
+            except (WebSocketDisconnect, asyncio.TimeoutError, TimeoutError):
+                pass  # gone, or asleep
+            finally:
+                if peer is not None:
+                    await peer.close()
 
-    async def _exchange(self, socket_: WebSocket, words: bytes) -> None:
+    async def _exchange(
+        self, socket_: WebSocket, words: bytes, viewer: Viewer, peer: Peer | None
+    ) -> None:
         await socket_.send_bytes(words)
-        answer = await socket_.receive()
-        if answer["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect
+        while True:
+            message = await socket_.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect
+            said = message.get("text") or ""
+            if not said.startswith("v=0"):  # as every session description does
+                viewer.wants_jpeg = said != "state"
+                return
+            await socket_.send_text(await peer.answer(said) if peer else "")
 
     async def _mjpeg(self, request: Request) -> Response:
         return _Mjpeg(self.broadcast)
@@ -164,8 +194,8 @@ class _Mjpeg(Response):
         self._broadcast = broadcast
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._broadcast.watching() as welcome:
-            if not welcome:
+        with self._broadcast.watching() as viewer:
+            if viewer is None:
                 await PlainTextResponse("too many viewers\n", 429)(scope, receive, send)
                 return
             kind = b"multipart/x-mixed-replace; boundary=" + _BOUNDARY
@@ -177,7 +207,7 @@ class _Mjpeg(Response):
             with contextlib.suppress(OSError, asyncio.TimeoutError, TimeoutError):
                 while not gone.done() and not self._broadcast.closing:
                     moment = await self._broadcast.newer(number, _HEARTBEAT_S)
-                    if moment is None:
+                    if moment is None or not moment.jpeg:
                         continue
                     number = moment.number
                     size = str(len(moment.jpeg)).encode()
@@ -187,6 +217,17 @@ class _Mjpeg(Response):
                     await asyncio.wait_for(send(body), _PATIENCE_S)
                 await asyncio.wait_for(send(done), _PATIENCE_S)
             gone.cancel()
+
+
+def _peers(broadcast: Broadcast, options: WebOptions) -> Peers | None:
+    """Return who answers offers of WebRTC; None where it is not wanted or aiortc not installed."""
+    if not options.webrtc or is_loopback(options.host):
+        return None
+    try:
+        from rwkv_edge.web.webrtc import Peers
+    except ImportError:
+        return None
+    return Peers(broadcast, options.max_peers)
 
 
 async def _until_gone(receive: Receive) -> None:

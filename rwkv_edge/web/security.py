@@ -24,6 +24,8 @@ from rwkv_edge.web.options import is_loopback
 
 MAX_BODY = 1024
 """Bytes; the one request that has a body is a handful of settings."""
+MAX_MESSAGE = 16 * 1024
+"""Bytes; the longest message of a viewer is an offer of WebRTC."""
 OPEN_PATHS = ("/healthz",)
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

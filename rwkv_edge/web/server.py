@@ -17,7 +17,7 @@ from rwkv_edge.video.live import Controls
 from rwkv_edge.web.hub import WebSink
 from rwkv_edge.web.options import WebOptions
 from rwkv_edge.web.routes import Page
-from rwkv_edge.web.security import MAX_BODY, Guard
+from rwkv_edge.web.security import MAX_MESSAGE, Guard
 
 _FIRST_REQUEST_S = 10.0
 """Who connects and has not asked for anything by then is let go."""
@@ -61,7 +61,7 @@ class WebServer:
         self._host = options.host
         self._socket = _listen(options.host, options.port)
         self.port: int = self._socket.getsockname()[1]
-        self._page = Page(sink, controls, options.max_viewers)
+        self._page = Page(sink, controls, options)
         guarded = Guard(
             self._page.app,
             self._token,
@@ -81,7 +81,7 @@ class WebServer:
                 log_level="error",  # noise from outside shall not fill the disk
                 server_header=False,
                 proxy_headers=False,
-                ws_max_size=MAX_BODY,
+                ws_max_size=MAX_MESSAGE,
                 ws_per_message_deflate=False,  # a JPEG does not shrink
                 h11_max_incomplete_event_size=16 * 1024,
                 limit_concurrency=_CONNECTIONS,

@@ -29,6 +29,8 @@ STREAM = ("stream", "--headless", "--source")
         (("x.mp4", "--model", "m.engine", "--allow-cpu-fallback"), "runs on its GPU alone"),
         (("rtsp://box/x", "--credentials", "none"), "No such file"),
         (("x.mp4", "--config", "none.toml"), "No such file"),
+        (("x.mp4", "--output-rtsp", "http://me:sesame@box/x"), "give rtsp://HOST:PORT/PATH"),
+        (("x.mp4", "--output-rtsp", "rtsp://b/x", "--output-credentials", "none"), "No such file"),
     ],
 )
 def test_wrong_values(
@@ -81,18 +83,6 @@ def test_a_window_needs_a_display(
     code, line = fails(capsys, "stream", "--source", "x.mp4")
     assert code == 1
     assert "--headless" in line
-
-
-def test_the_jetson_example_is_read(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    tomllib = pytest.importorskip("tomllib", reason="--config needs Python 3.11")
-    example = Path(__file__).parents[2] / "tools" / "jetson" / "stream.toml"
-    assert tomllib.loads(example.read_text())["hide-outside"] is True
-    with pytest.raises(SystemExit) as caught:
-        main(["stream", "--config", str(example), "--source", "none.mp4"])
-    assert caught.value.code == 1
-    assert "no such source: none.mp4" in capsys.readouterr().err  # every option was known
 
 
 def test_a_truncated_file_is_played_and_reported(

@@ -1,6 +1,7 @@
 // The page: takes pictures and states from the program, shows them, and never an old one as new.
 
 import { Chart } from "./chart.js";
+import { Peer } from "./webrtc.js";
 
 const LATE_S = 0.3; // a live picture older than this says how old it is
 const SILENCE_S = 2.5; // the program sends at least a state every second
@@ -8,6 +9,7 @@ const STEP = 0.05;
 const SLIDERS = ["confidence", "fill"];
 const ICONS = ["live", "stalled", "no-signal", "reconnecting", "frozen"];
 const KEPT_EVENTS = 200;
+const PEER_RETRY_S = [30, 300]; // when WebRTC is tried again, at first and at most
 
 const get = (id) => document.getElementById(id);
 const now = () => performance.now() / 1000;
@@ -53,14 +55,18 @@ function openSocket() {
     socketFailures = 0;
   };
   socket.onmessage = async ({ data }) => {
+    if (typeof data === "string") return peer?.answer(data);
     try {
       await takeMessage(data);
     } catch (error) {
       addEvents([localEvent(`a picture could not be shown: ${error.message}`)]);
     }
-    if (socket.readyState === WebSocket.OPEN) socket.send("shown"); // now the next one may come
+    if (socket.readyState !== WebSocket.OPEN) return;
+    keepPeer(socket);
+    socket.send(byPeer() ? "state" : "shown"); // now the next one may come
   };
   socket.onclose = async () => {
+    endPeer(0);
     const answered = await askStatus();
     if (!opened && answered) socketFailures += 1; // the program is there, but no WebSocket gets through
     setTimeout(openSocket, 500 + 1000 * Math.random());
@@ -81,15 +87,54 @@ async function takeMessage(data) {
     if (canvas.height !== bitmap.height) canvas.height = bitmap.height;
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
-    if (status.signal === "LIVE") known.captured = heard - age; // else it is a notice, no picture
   }
-  takeStatus(status, heard, jpeg.length > 0);
+  const captured = status.signal === "LIVE" ? heard - age : null; // else it is a notice, no picture
+  if (status.stamp !== undefined) peer?.note(status.stamp, captured);
+  if (jpeg.length && captured !== null && !byPeer()) takePicture(captured);
+  takeStatus(status, heard, status.stamp !== undefined);
+}
+
+// ---- by WebRTC, where the program offers it; the state still comes by the WebSocket, and the
+// picture, too, whenever that does not bring it
+
+let peer = null;
+let peerRest = 0; // how long to wait before the next try
+let peerAfter = 0;
+
+const byPeer = () => peer !== null && peer.carries && !peer.ended;
+
+function keepPeer(socket) {
+  if (peer?.ended) endPeer(Math.min(Math.max(2 * peerRest, PEER_RETRY_S[0]), PEER_RETRY_S[1]));
+  if (peer || !known.status?.webrtc || !Peer.supported) return;
+  if (document.hidden || now() < peerAfter) return;
+  const canvas = get("picture");
+  peer = new Peer(get("video"), (captured) => {
+    if (!canvas.hidden) canvas.width = canvas.width; // empty, lest an old picture come back with it
+    if (captured !== null) takePicture(captured);
+    show();
+  });
+  peer.offer().then((sdp) => socket.send(sdp)).catch(() => { if (peer) peer.failed = true; });
+}
+
+function endPeer(rest) {
+  peer?.close();
+  peer = null;
+  peerRest = rest;
+  peerAfter = now() + rest;
+}
+
+// a hidden page gets no frames of a video, and costs the program no encoder
+document.addEventListener("visibilitychange", () => endPeer(0));
+
+// a picture is on the screen from now on
+function takePicture(captured) {
+  known.captured = captured;
+  known.late = now() - captured;
 }
 
 // Without WebSockets the browser plays the pictures, and the state is asked for beside them.
 function openMjpeg() {
   const image = get("mjpeg");
-  get("picture").hidden = true;
   image.hidden = false;
   const play = () => { image.src = `/stream.mjpg?${Date.now()}`; };
   image.onerror = () => setTimeout(play, 1500);
@@ -100,7 +145,7 @@ function openMjpeg() {
     const answered = await askStatus((status, heard) => {
       const fresh = status.frame !== last && status.signal === "LIVE";
       last = status.frame;
-      if (fresh) known.captured = heard - status.age;
+      if (fresh) takePicture(heard - status.age);
       return fresh;
     });
     if (answered && silent) play(); // the stream broke off with the program
@@ -127,7 +172,6 @@ function takeStatus(status, heard, fresh) {
   known.heard = heard;
   known.refused = false;
   if (fresh && status.signal === "LIVE" && !status.view.frozen) {
-    known.late = now() - known.captured;
     charts.latency.add(heard, [1000 * known.late, status.latency_ms]);
     charts.confidence.add(heard, [best(status), status.view.confidence]);
   }
@@ -189,9 +233,13 @@ function show() {
   setText("dropped", status?.dropped === undefined ? "–" : String(status.dropped));
   setText("backend", status?.backend ?? "");
   get("backend").title = status?.backend ?? "";
+  setText("carrier", byPeer() ? "WebRTC" : get("mjpeg").hidden ? "WebSocket" : "MJPEG");
+  get("picture").hidden = byPeer() || !get("mjpeg").hidden;
   const words = found ? `${found} ${found === 1 ? "finding" : "findings"} marked` : "no finding marked";
   const label = stale ? `${name}. ${silence}` : `${name === "FROZEN" ? "Held" : "Live"} picture, ${words}`;
-  if (get("picture").getAttribute("aria-label") !== label) get("picture").setAttribute("aria-label", label);
+  for (const id of ["picture", "video"]) {
+    if (get(id).getAttribute("aria-label") !== label) get(id).setAttribute("aria-label", label);
+  }
 
   const reached = known.heard !== null && now() - known.heard <= SILENCE_S && !known.refused;
   // «asked for» and «running» are two things: the disk may be full

@@ -1,0 +1,166 @@
+"""The options of `rwkv-edge stream` and `serve`, and what is refused of them at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        help="rtsp://, http://, a camera's index, v4l2:///dev/video0, csi://0, a GStreamer "
+        "pipeline, or a file, folder or pattern, played at its own rate."
+    ),
+]
+CpuFallbackOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-cpu-fallback", help="Go on in ONNX Runtime if the backend fails, and say so."
+    ),
+]
+HeadlessOption = Annotated[bool, typer.Option("--headless", help="Open no window.")]
+RecordOption = Annotated[Path | None, typer.Option(help="Record into this folder, from the start.")]
+RecordCleanOption = Annotated[
+    bool, typer.Option("--record-clean", help="Also record the picture without the overlay.")
+]
+RecordFileMbOption = Annotated[
+    float, typer.Option(help="Begin a new file after so many megabytes.")
+]
+RecordFileMinutesOption = Annotated[
+    float, typer.Option(help="Begin a new file after so many minutes.")
+]
+RecordFreeMbOption = Annotated[
+    float, typer.Option(help="Stop recording when less than this is free on the disk.")
+]
+JsonOption = Annotated[
+    str | None,
+    typer.Option(help="Write JSON lines to this file, or to - (standard output)."),
+]
+SummaryOption = Annotated[
+    str | None, typer.Option(help="Write the summary as JSON to this file, or to -.")
+]
+OutputRtspOption = Annotated[
+    str | None,
+    typer.Option(help="Publish the screen to an RTSP server: rtsp://HOST:PORT/PATH."),
+]
+OutputCredentialsOption = Annotated[
+    Path | None,
+    typer.Option(help="File with user and password of that server, a line each."),
+]
+ConfOption = Annotated[float, typer.Option(help="Probability from which a pixel counts, 0 to 1.")]
+AlphaOption = Annotated[float, typer.Option(help="Opacity of the fill, 0 to 1.")]
+CropFovOption = Annotated[
+    bool,
+    typer.Option(
+        "--crop-fov/--no-crop-fov", help="Show the network the endoscope's field of view alone."
+    ),
+]
+HideOutsideOption = Annotated[
+    bool,
+    typer.Option(
+        "--hide-outside",
+        help="Black out everything outside the field of view, on the screen and in recordings: "
+        "patient data is written there.",
+    ),
+]
+SmoothingOption = Annotated[
+    float, typer.Option(help="Share of the past in the averaged probabilities, 0 to 0.95.")
+]
+HysteresisOption = Annotated[
+    float,
+    typer.Option(help="How far below --conf a pixel may fall before it is dropped, 0 to 0.5."),
+]
+CredentialsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with user and password, a line each. Else RWKV_EDGE_RTSP_USER and "
+        "RWKV_EDGE_RTSP_PASSWORD are used."
+    ),
+]
+RtspTransportOption = Annotated[str, typer.Option(help="tcp or udp.")]
+FpsOption = Annotated[float, typer.Option(help="Rate of an image sequence.")]
+MaxSecondsOption = Annotated[float | None, typer.Option(help="End after so many seconds.")]
+WebOption = Annotated[
+    bool, typer.Option("--web", help="Serve a live page, to this machine unless --host says.")
+]
+HostOption = Annotated[
+    str, typer.Option(help="Address to serve the page on. 0.0.0.0: all, for other machines.")
+]
+PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")]
+CertOption = Annotated[
+    Path | None, typer.Option(help="Certificate (PEM): the page is served by HTTPS.")
+]
+KeyOption = Annotated[Path | None, typer.Option(help="Its private key (PEM), where it is apart.")]
+PlainHttpOption = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-plain-http",
+        help="Serve other machines unencrypted: everybody on the network can read along.",
+    ),
+]
+AllowHostOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A further host name to answer to, such as one of your DNS. Repeatable."),
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(help="File with the access token. Default: a new random one, printed once."),
+]
+
+WebRtcOption = Annotated[
+    bool,
+    typer.Option(
+        "--webrtc/--no-webrtc",
+        help="Offer other machines the picture by WebRTC, too, if aiortc is installed.",
+    ),
+]
+
+
+def check_live_options(
+    backend: str,
+    imgsz: str | None,
+    conf: float,
+    alpha: float,
+    smoothing: float,
+    hysteresis: float,
+    fps: float,
+    max_seconds: float | None,
+    limits: tuple[float, float, float],
+    clean_alone: bool,
+    engine_fallback: bool,
+) -> None:
+    """Refuse what cannot work, before anything is opened.
+
+    Raises:
+        UsageError: as its message says.
+    """
+    from rwkv_edge.cli.loading import BACKENDS, parse_imgsz
+    from rwkv_edge.errors import UsageError
+
+    if backend not in BACKENDS:
+        raise UsageError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}")
+    if imgsz is not None:
+        parse_imgsz(imgsz)
+    shares = (
+        ("--conf", conf, 1.0),
+        ("--alpha", alpha, 1.0),
+        ("--smoothing", smoothing, 0.95),
+        ("--hysteresis", hysteresis, 0.5),
+    )
+    for option, share, highest in shares:
+        if not 0 <= share <= highest:
+            raise UsageError(f"{option} {share:g}: it must lie between 0 and {highest:g}")
+    if not 0.1 <= fps <= 240:
+        raise UsageError(f"--fps {fps:g}: it must lie between 0.1 and 240")
+    if max_seconds is not None and not max_seconds > 0:
+        raise UsageError(f"--max-seconds {max_seconds:g}: it must be above 0")
+    if not (limits[0] > 0 and limits[1] > 0 and limits[2] >= 0):
+        raise UsageError("--record-file-mb and --record-file-minutes must be above 0")
+    if engine_fallback:
+        raise UsageError(
+            "--allow-cpu-fallback: an engine runs on its GPU alone; give an .onnx file"
+        )
+    if clean_alone:
+        raise UsageError("--record-clean records beside the overlay: give --record FOLDER")
