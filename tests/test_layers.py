@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "rwkv_edge"
 LAYERS = (
     ("errors", "config"),
-    ("cache", "files", "preprocess", "metrics", "weights"),
+    ("cache", "files", "memory", "preprocess", "metrics", "weights"),
     ("compiler", "drawing"),
     ("ops",),
     ("models",),

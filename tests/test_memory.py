@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import numpy as np
-from rwkv_edge.bench.memory import peak_bytes, reset_peak, resident_bytes
+from rwkv_edge.memory import peak_bytes, reset_peak, resident_bytes
 
 size = 64 << 20
 if not reset_peak():
