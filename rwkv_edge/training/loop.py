@@ -224,7 +224,7 @@ class _Run:
         Returns:
             The mean loss, and the images that all processes trained on in a second.
         """
-        settings, processes, begun = self.settings, self.processes, self._seconds()
+        settings, processes, begun = self.settings, self.processes, time.perf_counter()
         torch.manual_seed(settings.seed * 1_000_003 + epoch)
         self.state.model.train()
         order = torch.cat([torch.randperm(len(self.pictures)) for _ in range(settings.repeat)])
@@ -248,7 +248,7 @@ class _Run:
             if steps % report_every == 0:
                 self.progress.step(share, self._name(epoch), float(loss))
         mean = float(processes.sum(total)) / steps / processes.count
-        return mean, images / (self._seconds() - begun)
+        return mean, images / (time.perf_counter() - begun)
 
     @torch.no_grad()
     def _validate(self, size: int) -> tuple[float, float]:
