@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from rwkv_edge.data.pairs import Pair, read_all
+from rwkv_edge.errors import DataError
 from rwkv_edge.files import atomic_path
 from rwkv_edge.preprocess import Letterbox, UInt8Array
 
@@ -89,7 +90,10 @@ def _fingerprint(pairs: Sequence[Pair], num_classes: int, size: tuple[int, int])
     """Name what the arrays depend on; a file that was changed since has another time or length."""
     digest = hashlib.sha256(repr((num_classes, size)).encode())
     for path in (path for pair in pairs for path in (pair.image, pair.mask)):
-        state = path.stat()
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror or error}") from error
         digest.update(repr((str(path), state.st_size, state.st_mtime_ns)).encode())
     return digest.hexdigest()[:16]
 

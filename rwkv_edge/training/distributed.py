@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rwkv_edge.errors import RwkvEdgeError, UsageError
 from rwkv_edge.training.batch_norm import share_batch_norms
+from rwkv_edge.training.settings import TrainSettings
 
 PATIENCE = timedelta(days=1)
 """How long one waits for the others: the first may decode a large set alone, and when one fails
@@ -47,6 +48,21 @@ class Processes:
     def leads(self) -> bool:
         """Whether this one prints and writes."""
         return self.rank == 0
+
+    def check(self, settings: TrainSettings) -> None:
+        """Check that every process and every accumulated part gets as many images as the others.
+
+        Raises:
+            UsageError: it does not, or the settings are for one process alone.
+        """
+        parts = self.count * settings.accumulate
+        if settings.batch % parts:
+            raise UsageError(
+                f"--batch {settings.batch} cannot be shared evenly by {self.count} processes "
+                f"with --accumulate {settings.accumulate}; give a multiple of {parts}"
+            )
+        if settings.cuda_graph and self.count > 1:
+            raise UsageError("--cuda-graph captures the step of one process; leave it out")
 
     def pick_device(self, name: str) -> torch.device:
         """Return the device that a `--device` names; 'auto' prefers CUDA, one GPU a process.

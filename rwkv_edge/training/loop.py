@@ -63,7 +63,7 @@ def train(
         DataError, UsageError, CheckpointError, OutputError: as their messages say.
     """
     check_input_size(settings.imgsz, settings.imgsz)
-    _check_batch(settings, processes)
+    processes.check(settings)
     data = load_dataset(settings.data)
     make_folder(folder / "weights")
     device = processes.pick_device(settings.device)
@@ -79,18 +79,6 @@ def train(
             run.resume()
         run.fit()
     return run.best_path
-
-
-def _check_batch(settings: TrainSettings, processes: Processes) -> None:
-    """Every process and every part takes as many images as the others."""
-    parts = processes.count * settings.accumulate
-    if settings.batch % parts:
-        raise UsageError(
-            f"--batch {settings.batch} cannot be shared evenly by {processes.count} processes "
-            f"with --accumulate {settings.accumulate}; give a multiple of {parts}"
-        )
-    if settings.cuda_graph and processes.count > 1:
-        raise UsageError("--cuda-graph captures the step of one process; leave it out")
 
 
 def _announce_kernels(settings: TrainSettings, device: torch.device) -> None:
