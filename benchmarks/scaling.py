@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rwkv_edge.bench.memory import peak_bytes, reset_peak, resident_bytes
 from rwkv_edge.bench.timing import alternate, describe_machine, summarise
+from rwkv_edge.memory import peak_bytes, reset_peak, resident_bytes
 from rwkv_edge.ops import bi_wkv, bi_wkv_ref
 
 STRIDE, HEAD = 8, 32

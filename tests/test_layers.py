@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "rwkv_edge"
 LAYERS = (
     ("errors", "config"),
-    ("cache", "files", "preprocess", "metrics"),
+    ("cache", "files", "memory", "preprocess", "metrics"),
     ("compiler", "download", "drawing", "weights"),
     ("ops",),
     ("models",),

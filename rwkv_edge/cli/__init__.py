@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
+from rwkv_edge.cli import processes
 from rwkv_edge.errors import RwkvEdgeError
 
 
@@ -26,11 +28,17 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:
-        if debug or not _is_for_the_user(error):
-            raise
-        print(f"error: {_message(error)}", file=sys.stderr)
-        code = error.exit_code  # type: ignore[attr-defined]
-    sys.exit(code if isinstance(code, int) else 0)
+        code = getattr(error, "exit_code", 1)
+        if not processes.is_first_to_fail():
+            pass  # another one that torchrun started tells what is wrong
+        elif debug or not _is_for_the_user(error):
+            traceback.print_exc()
+        else:
+            print(f"error: {_message(error)}", file=sys.stderr)
+    code = code if isinstance(code, int) else 0
+    if processes.started_by_torchrun():
+        processes.leave(code)
+    sys.exit(code)
 
 
 def _is_for_the_user(error: Exception) -> bool:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from rwkv_edge import __version__
-from rwkv_edge.bench.memory import resident_bytes
 from rwkv_edge.cache import cache_folder
 from rwkv_edge.cli.loading import (
     export_to_cache,
@@ -25,6 +24,7 @@ from rwkv_edge.cli.loading import (
 from rwkv_edge.config import DEFAULT_CONFIDENCE, DEFAULT_IMGSZ, DEFAULT_MAX_DICE_DROP, VARIANTS
 from rwkv_edge.errors import BackendError, MissingDependencyError, UsageError
 from rwkv_edge.files import atomic_path, file_sha256
+from rwkv_edge.memory import resident_bytes
 from rwkv_edge.metrics import PixelCounts
 from rwkv_edge.preprocess import FloatArray, UInt8Array, to_mask
 from rwkv_edge.runtime import Runner

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from rwkv_edge import __version__
-from rwkv_edge.bench.memory import peak_bytes
 from rwkv_edge.bench.meters import clocks_locked, find_meter
 from rwkv_edge.bench.power import Meter, Sampler, Usage
 from rwkv_edge.bench.report import FORMAT, describe_candidate
@@ -24,6 +23,7 @@ from rwkv_edge.cli.clip import write_rendered_clip
 from rwkv_edge.cli.console import progress_bar
 from rwkv_edge.config import DEFAULT_CONFIDENCE, RESEARCH_USE
 from rwkv_edge.files import atomic_path
+from rwkv_edge.memory import peak_bytes
 from rwkv_edge.preprocess import (
     FloatArray,
     Letterbox,

@@ -31,7 +31,11 @@ def train(
     progressive: Annotated[
         bool, typer.Option(help="Start at half the image size and grow; much faster.")
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Images in an update, over all processes.")] = 8,
+    accumulate: Annotated[
+        int,
+        typer.Option(min=1, help="Compute a batch in this many parts, for a GPU of little memory."),
+    ] = 1,
     lr: Annotated[float, typer.Option(help="Highest learning rate of AdamW.")] = 1e-3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     amp: Annotated[bool, typer.Option(help="bfloat16 autocast.")] = False,
@@ -62,16 +66,19 @@ def train(
 ) -> None:
     """Train a network; every epoch is saved, and --resume continues (to the bit, on a CPU).
 
+    On several GPUs: torchrun --nproc-per-node 4 -m rwkv_edge train ...
+
     Example: rwkv-edge train --variant tiny --data kvasir-seg --epochs 100 --progressive
     """
     from rwkv_edge.cli.loading import require_training
     from rwkv_edge.errors import UsageError
 
     require_training()
-    from rwkv_edge.training import TrainSettings
+    from rwkv_edge.training import Processes, TrainSettings
     from rwkv_edge.training import train as run_training
     from rwkv_edge.training.augment import SHARES
 
+    processes = Processes.of_environment()
     folder = Path("runs/train") / name
     started = (folder / "weights" / "last.safetensors").is_file()
     if resume:
@@ -105,6 +112,7 @@ def train(
             imgsz=imgsz,
             progressive=progressive,
             batch=batch,
+            accumulate=accumulate,
             lr=lr,
             device=device,
             amp=amp,
@@ -115,7 +123,9 @@ def train(
             init=init.resolve() if init else None,
             name=name,
         )
-    best = run_training(settings, folder, resume=resume)
+    best = run_training(settings, folder, resume=resume, processes=processes)
+    if not processes.leads:
+        return
     print(f"best weights: {best}")
     print(f"pictures: {folder}/curves.png, {folder}/validation.png")
     print(f"next: rwkv-edge eval --data {settings.data} --weights {best}")

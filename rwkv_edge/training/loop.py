@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from pathlib import Path
 
 import torch
 
 from rwkv_edge.config import SIZES, RWKVUNetSize
-from rwkv_edge.data.arrays import load_arrays
 from rwkv_edge.data.pairs import DataSet, Pair, find_pairs, load_dataset
-from rwkv_edge.errors import RwkvEdgeError, UsageError
+from rwkv_edge.errors import DataError, RwkvEdgeError, UsageError
 from rwkv_edge.files import make_folder
+from rwkv_edge.memory import peak_bytes
 from rwkv_edge.models import CheckpointInfo, Segmenter, create_model, load_checkpoint
 from rwkv_edge.models.checkpoint import save_checkpoint
 from rwkv_edge.ops import extension
 from rwkv_edge.preprocess import UInt8Array, check_input_size
 from rwkv_edge.training.augment import resize
+from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
 from rwkv_edge.training.figures import draw_validation_grid
 from rwkv_edge.training.losses import dice_bce_loss, image_dice
 from rwkv_edge.training.memory import keep_freed_memory
-from rwkv_edge.training.pictures import Pictures
+from rwkv_edge.training.pictures import Pictures, load_pictures
 from rwkv_edge.training.progress import Progress
 from rwkv_edge.training.results import Results
 from rwkv_edge.training.settings import TrainSettings
@@ -34,7 +36,13 @@ REPORT_EVERY = 16
 """Steps on a GPU between two looks at the loss: each look waits for all that is queued."""
 
 
-def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Path:
+def train(
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    processes: Processes = Processes(),
+) -> Path:
     """Train a network and keep the run in `folder`.
 
     Written there after every epoch: `weights/best.safetensors` (the averaged weights of the best
@@ -46,6 +54,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
         settings: what to train on what, and how.
         folder: of the run.
         resume: continue from `weights/last.safetensors`.
+        processes: that train together; all call this, and the first one prints and writes.
 
     Returns:
         The path of the best weights.
@@ -54,36 +63,22 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
         DataError, UsageError, CheckpointError, OutputError: as their messages say.
     """
     check_input_size(settings.imgsz, settings.imgsz)
+    processes.check(settings)
     data = load_dataset(settings.data)
     make_folder(folder / "weights")
-    device = pick_device(settings.device)
+    device = processes.pick_device(settings.device)
     if device.type == "cpu":
         keep_freed_memory()
     elif device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # shapes repeat
-    _announce_kernels(settings, device)
-    with Progress() as progress:
-        run = _Run(settings, data, folder, device, progress)
+    if processes.leads:
+        _announce_kernels(settings, device)
+    with processes.together(device), Progress(shown=processes.leads) as progress:
+        run = _Run(settings, data, folder, device, progress, processes)
         if resume:
             run.resume()
         run.fit()
     return run.best_path
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device that a `--device` names; 'auto' prefers CUDA.
-
-    Raises:
-        UsageError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device '{name}' is not available here; try --device cpu") from error
-    return device
 
 
 def _announce_kernels(settings: TrainSettings, device: torch.device) -> None:
@@ -105,8 +100,10 @@ class _Run:
         folder: Path,
         device: torch.device,
         progress: Progress,
+        processes: Processes,
     ) -> None:
         self.settings, self.folder, self.device, self.progress = settings, folder, device, progress
+        self.processes = processes
         self.info = CheckpointInfo(
             settings.variant,
             data.num_classes,
@@ -118,6 +115,9 @@ class _Run:
         for extra in settings.extra:
             pairs += find_pairs(extra)
         self.pictures = self._load(pairs, "reading training images")
+        parts = processes.count * settings.accumulate
+        if len(self.pictures) < parts:
+            raise DataError(f"{len(pairs)} training images are too few for {parts} at a time")
         self.validation = self._load(data.pairs("val", "test", "all"), "validation")
 
         torch.manual_seed(settings.seed)
@@ -130,7 +130,7 @@ class _Run:
         if settings.compile:
             model.compile(dynamic=False)
         self.state = RunState(model, average, optimizer)
-        self.step = TrainingStep(model, average, optimizer, settings, device)
+        self.step = TrainingStep(model, average, optimizer, settings, device, processes)
         self.started = time.monotonic()
 
     @property
@@ -141,18 +141,23 @@ class _Run:
     def last_path(self) -> Path:
         return self.folder / "weights" / "last.safetensors"
 
+    @property
+    def _streamed(self) -> Path:
+        """Where pictures are while the run goes that do not fit into memory."""
+        return self.folder / "pictures"
+
     def resume(self) -> None:
         self.state.load(self.last_path)
 
     def fit(self) -> None:
-        if self.state.epoch == 0:
+        if self.state.epoch == 0 and self.processes.leads:
             self.settings.save(self.folder / "args.yaml")
         results = Results(self.folder, self.state.epoch)
         self.started = time.monotonic() - sum(row["seconds"] for row in results.rows)
         while self._share(self.state.epoch) < 1:
             epoch, begun = self.state.epoch, self._seconds()
             size = self.settings.image_size(self._share(epoch))
-            train_loss = self._train_epoch(epoch, size)
+            train_loss, speed = self._train_epoch(epoch, size)
             val_loss, val_dice = self._validate(size)
             if not math.isfinite(train_loss):
                 raise RwkvEdgeError(
@@ -162,7 +167,8 @@ class _Run:
             grown = bool(results.rows) and size != results.rows[-1]["imgsz"]
             if grown or val_dice > self.state.best_dice:
                 self.state.best_dice = val_dice
-                self._save_best()
+                if self.processes.leads:
+                    self._save_best()
             self.state.epoch = epoch + 1
             results.add(
                 {
@@ -173,11 +179,17 @@ class _Run:
                     "val_loss": val_loss,
                     "val_dice": val_dice,
                     "seconds": self._seconds() - begun,
+                    "images_per_second": speed,
+                    **self._peak_memory(),
                 }
             )
-            self.state.save(self.last_path)
-            self.progress.epoch_done(self._name(epoch), results.rows[-1], self.state.best_dice)
-        self._draw_validation()
+            if self.processes.leads:
+                results.write()
+                self.state.save(self.last_path)
+                self.progress.epoch_done(self._name(epoch), results.rows[-1], self.state.best_dice)
+        if self.processes.leads:
+            self._draw_validation()
+            shutil.rmtree(self._streamed, ignore_errors=True)
 
     def _seconds(self) -> float:
         return time.monotonic() - self.started
@@ -185,7 +197,7 @@ class _Run:
     def _share(self, epoch: float) -> float:
         """How much of the run is done: of the minutes, if they are counted, else of the epochs."""
         if self.settings.minutes is not None:
-            return min(1.0, self._seconds() / (60 * self.settings.minutes))
+            return min(1.0, self.processes.agree(self._seconds()) / (60 * self.settings.minutes))
         return epoch / self.settings.epochs
 
     def _name(self, epoch: int) -> str:
@@ -194,46 +206,68 @@ class _Run:
             return f"{epoch + 1} ({done:.1f} of {self.settings.minutes:g} min)"
         return f"{epoch + 1}/{self.settings.epochs}"
 
-    def _train_epoch(self, epoch: int, size: int) -> float:
-        """Seeded by the epoch alone, so that a resumed run repeats an uninterrupted one."""
-        settings = self.settings
+    def _train_epoch(self, epoch: int, size: int) -> tuple[float, float]:
+        """Seeded by the epoch alone, so that a resumed run repeats an uninterrupted one.
+
+        Returns:
+            The mean loss, and the images that all processes trained on in a second.
+        """
+        settings, processes, begun = self.settings, self.processes, time.perf_counter()
         torch.manual_seed(settings.seed * 1_000_003 + epoch)
         self.state.model.train()
         order = torch.cat([torch.randperm(len(self.pictures)) for _ in range(settings.repeat)])
-        batches = self.pictures.split(order, settings.batch)
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches = batches[:-1]  # BatchNorm needs two
+        processes.diverge()
+        *batches, last = self.pictures.split(order, settings.batch)
+        parts = processes.count * settings.accumulate
+        last = last[: len(last) // parts * parts]
+        if len(last) > 1 or not batches:  # BatchNorm needs two
+            batches.append(last)
         report_every = REPORT_EVERY if self.device.type == "cuda" else 1
-        total, steps = torch.zeros((), device=self.device), 0
+        total, steps, images = torch.zeros((), device=self.device), 0, 0
         for batch in batches:
             share = self._share(epoch + steps / len(batches))
             if steps and share >= 1:  # the time is up
                 break
-            loss = self.step(*self.pictures.batch(batch), size, settings.learning_rate(share))
+            mine = self.pictures.batch(processes.share(batch))
+            loss = self.step(*mine, size, settings.learning_rate(share))
             total += loss
             steps += 1
+            images += len(batch)
             if steps % report_every == 0:
                 self.progress.step(share, self._name(epoch), float(loss))
-        return float(total) / steps
+        mean = float(processes.sum(total)) / steps / processes.count
+        return mean, images / (time.perf_counter() - begun)
 
     @torch.no_grad()
     def _validate(self, size: int) -> tuple[float, float]:
-        losses, dices = [], []
-        pictures = self.validation
-        for part in pictures.split(torch.arange(len(pictures)), VALIDATION_BATCH):
-            planes, labels = resize(*pictures.batch(part), size)
+        """Every process looks at its share of the batches, and all learn the whole result."""
+        pictures, processes = self.validation, self.processes
+        parts = pictures.split(torch.arange(len(pictures)), VALIDATION_BATCH)
+        losses = torch.zeros(len(parts), device=self.device)
+        dices = torch.zeros(len(parts), VALIDATION_BATCH, device=self.device)
+        for index in range(processes.rank, len(parts), processes.count):
+            planes, labels = resize(*pictures.batch(parts[index]), size)
             pixels, target = planes.round().to(torch.uint8).permute(0, 2, 3, 1), labels[:, 0].long()
             logits = self.step.logits(self.state.average.model, pixels)
-            losses.append(dice_bce_loss(logits, target) * len(target))
-            dices.append(image_dice(logits, target))
-        dice = torch.cat(dices)
-        return float(sum(losses)) / len(dice), float(dice.mean())
+            losses[index] = dice_bce_loss(logits, target) * len(target)
+            dices[index, : len(target)] = image_dice(logits, target)
+        dice = processes.sum(dices).flatten()[: len(pictures)]
+        return float(sum(processes.sum(losses))) / len(dice), float(dice.mean())
+
+    def _peak_memory(self) -> dict[str, float]:
+        """Of the largest process since the start, in MiB."""
+        on_gpu = self.device.type == "cuda"
+        peaks = {
+            "peak_mb": peak_bytes() or 0,
+            "peak_gpu_mb": torch.cuda.max_memory_reserved(self.device) if on_gpu else 0,
+        }
+        return {name: self.processes.largest(peak) / 2**20 for name, peak in peaks.items()}
 
     def _load(self, pairs: list[Pair], title: str) -> Pictures:
         size = (self.settings.imgsz, self.settings.imgsz)
+        classes, streamed, device = self.info.num_classes, self._streamed, self.device
         with self.progress.reading(title, len(pairs)) as advance:
-            images, masks = load_arrays(pairs, self.info.num_classes, size, advance)
-        return Pictures(images, masks, self.device)
+            return load_pictures(pairs, classes, size, streamed, self.processes, device, advance)
 
     def _save_best(self) -> None:
         weights = self.state.average.model.state_dict()

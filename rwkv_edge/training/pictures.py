@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
+from rwkv_edge.data.arrays import array_bytes, load_arrays
+from rwkv_edge.data.pairs import Pair
+from rwkv_edge.memory import available_bytes
 from rwkv_edge.preprocess import UInt8Array
+from rwkv_edge.training.distributed import Processes
 
 RESIDENT_SHARE = 0.5
-"""Of the device's free memory: what pictures may take of it to live there."""
+"""Of the free memory of the device or the host: what pictures may take of it to live there."""
+
+
+def load_pictures(
+    pairs: Sequence[Pair],
+    num_classes: int,
+    size: tuple[int, int],
+    folder: Path,
+    processes: Processes,
+    device: torch.device,
+    on_progress: Callable[[], None],
+) -> Pictures:
+    """Read pictures into memory if all processes of this machine can, else into a file.
+
+    Args:
+        pairs: what to read.
+        num_classes: as in `read_pair`.
+        size: height and width in pixels.
+        folder: of the file, which all processes see; the first one writes it for all.
+        processes: that read the same pictures.
+        device: where batches are wanted.
+        on_progress: called after each pair that is read.
+
+    Raises:
+        DataError: lists every pair that cannot be used.
+        OutputError: they fit neither into memory nor on the disk.
+    """
+    needed, free = array_bytes(len(pairs), size), available_bytes()
+    fits = free is None or needed * processes.local_count < RESIDENT_SHARE * free
+    if processes.agree(fits):
+        arrays = load_arrays(pairs, num_classes, size, on_progress)
+    else:
+        if processes.leads:
+            print(f"{needed / 2**30:.1f} GB of pictures are streamed from {folder}", flush=True)
+        with processes.first_alone():
+            arrays = load_arrays(pairs, num_classes, size, on_progress, folder)
+    return Pictures(*arrays, device)
 
 
 class Pictures:
-    """Images and masks, kept on the device if they fit, else on the host.
+    """Images and masks, kept on the device if they fit, else where they are.
 
     Args:
         images: (N, H, W, 3) uint8 BGR.

@@ -19,9 +19,13 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """Progress bars on standard error; one plain line an epoch on standard output."""
+    """Progress bars on standard error; one plain line an epoch on standard output.
 
-    def __init__(self) -> None:
+    Args:
+        shown: whether anything is; not in any but the first process of a run.
+    """
+
+    def __init__(self, *, shown: bool) -> None:
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -29,6 +33,7 @@ class Progress:
             TimeElapsedColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(stderr=True),
+            disable=not shown,
         )
         self._run: TaskID | None = None
         self._dice = ""
@@ -66,6 +71,12 @@ class Progress:
         print(
             f"epoch {epoch}  {row['imgsz']:.0f} px  train loss {row['train_loss']:.4f}  "
             f"val loss {row['val_loss']:.4f}  val Dice {row['val_dice']:.4f}  "
-            f"best {best:.4f}  {row['seconds']:.0f} s",
+            f"best {best:.4f}  {row['seconds']:.0f} s  {row['images_per_second']:.1f} images/s  "
+            f"{_memory(row)}",
             flush=True,
         )
+
+
+def _memory(row: Mapping[str, float]) -> str:
+    host = f"{row['peak_mb'] / 1024:.1f} GB"
+    return f"{host}, GPU {row['peak_gpu_mb'] / 1024:.1f} GB" if row["peak_gpu_mb"] else host

@@ -8,7 +8,11 @@ from pathlib import Path
 from rwkv_edge.files import atomic_path
 from rwkv_edge.training.figures import draw_curves
 
-COLUMNS = ("epoch", "imgsz", "lr", "train_loss", "val_loss", "val_dice", "seconds")
+COLUMNS = (
+    *("epoch", "imgsz", "lr", "train_loss", "val_loss", "val_dice", "seconds"),
+    *("images_per_second", "peak_mb", "peak_gpu_mb"),
+)
+"""Images per second of training, over all processes; the peaks are those of the largest process."""
 
 
 class Results:
@@ -24,7 +28,7 @@ class Results:
         self.rows: list[dict[str, float]] = []
         if epochs and self._table.is_file():
             with self._table.open(newline="") as file:
-                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+                rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
             self.rows = rows[:epochs]
 
     @property
@@ -32,8 +36,11 @@ class Results:
         return self.folder / "results.csv"
 
     def add(self, row: dict[str, float]) -> None:
-        """Append an epoch and write both files anew, each whole or not at all."""
+        """Append an epoch."""
         self.rows.append(row)
+
+    def write(self) -> None:
+        """Write both files anew, each whole or not at all."""
         with atomic_path(self._table) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()

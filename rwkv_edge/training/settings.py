@@ -35,6 +35,9 @@ class TrainSettings:
     progressive: bool = False
     """Start at half the image size and grow: three times the epochs in the same time."""
     batch: int = 8
+    """Images in an update, over all processes."""
+    accumulate: int = 1
+    """Parts that a process computes a batch in, one after the other, to need less memory."""
     lr: float = 1e-3
     final_lr_share: float = 0.01
     weight_decay: float = 0.05

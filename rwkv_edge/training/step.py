@@ -7,6 +7,7 @@ CUDA graph, after which queueing it is a single call.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch.optim import AdamW, Optimizer
 from rwkv_edge.errors import RwkvEdgeError
 from rwkv_edge.models import Segmenter
 from rwkv_edge.training.augment import SHARES, augment
+from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
 from rwkv_edge.training.losses import dice_bce_loss
 from rwkv_edge.training.settings import TrainSettings
@@ -66,6 +68,7 @@ class TrainingStep:
         optimizer: from `make_optimizer`.
         settings: of the run.
         device: where all of them are.
+        processes: that train this network together; each calls the step with its own share.
     """
 
     def __init__(
@@ -75,9 +78,11 @@ class TrainingStep:
         optimizer: Optimizer,
         settings: TrainSettings,
         device: torch.device,
+        processes: Processes = Processes(),
     ) -> None:
         self.model, self.average, self.optimizer = model, average, optimizer
-        self.settings, self.device = settings, device
+        self.settings, self.device, self.processes = settings, device, processes
+        self.network = processes.wrap(model, device)
         self.segmenter = Segmenter(model).to(device)
         self.shares = {name: SHARES[name] * (name not in settings.without) for name in SHARES}
         self._seen: Counter[tuple[int, int]] = Counter()
@@ -87,7 +92,7 @@ class TrainingStep:
         """Queue one update.
 
         Args:
-            images: (B, H, W, 3) uint8 BGR, on the device.
+            images: (B, H, W, 3) uint8 BGR, on the device; B is a multiple of `accumulate`.
             masks: (B, H, W) uint8 class labels.
             size: side of the pictures to train on, in pixels.
             lr: learning rate.
@@ -127,12 +132,19 @@ class TrainingStep:
     def _update(self, images: Tensor, masks: Tensor, size: int) -> Tensor:
         pixels, target = augment(images, masks, size, self.shares)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = dice_bce_loss(self.logits(self.model, pixels), target)
-        loss.backward()
+        total = torch.zeros((), device=self.device)
+        count = self.settings.accumulate
+        parts = zip(pixels.chunk(count), target.chunk(count), strict=True)
+        for part, (part_pixels, part_target) in enumerate(parts, 1):
+            last = part == count
+            with nullcontext() if last else self.processes.accumulating(self.network):
+                loss = dice_bce_loss(self.logits(self.network, part_pixels), part_target) / count
+                loss.backward()
+            total += loss.detach()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.average.update()
-        return loss.detach()
+        return total
 
     def _update_beside(self, images: Tensor, masks: Tensor, size: int) -> Tensor:
         """On a stream of its own, as the capture will be."""

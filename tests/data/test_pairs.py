@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 
 from rwkv_edge.data.arrays import load_arrays
 from rwkv_edge.data.pairs import find_pairs, load_dataset, raise_problems, read_pair
-from rwkv_edge.errors import DataError
+from rwkv_edge.errors import DataError, OutputError
 from tests.data.pictures import disc, picture, save, save_pair
 
 
@@ -243,3 +244,42 @@ class TestArrays:
         _, *problems = str(caught.value).splitlines()
         assert [line.split(":")[0][-5:] for line in problems] == ["a.png", "c.png", "d.png"]
         assert len(done) == 4
+
+
+class TestMappedArrays:
+    def test_as_in_memory_and_read_once(self, tmp_path: Path) -> None:
+        save_pair(tmp_path, "a")
+        save_pair(tmp_path, "b", picture(64, 48), disc(64, 48))
+        pairs, cache, done = find_pairs(tmp_path), tmp_path / "cache", []
+        expected = load_arrays(pairs, 1, (32, 32))
+        for _ in range(2):
+            mapped = load_arrays(pairs, 1, (32, 32), lambda: done.append(1), cache)
+            for ours, theirs in zip(mapped, expected, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+        assert len(done) == 2
+        assert len(list(cache.iterdir())) == 1
+
+    def test_a_changed_picture_is_read_again(self, tmp_path: Path) -> None:
+        save_pair(tmp_path, "a")
+        pairs, cache = find_pairs(tmp_path), tmp_path / "cache"
+        before, _ = load_arrays(pairs, 1, (32, 32), None, cache)
+        save(pairs[0].image, 255 - picture())
+        after, _ = load_arrays(pairs, 1, (32, 32), None, cache)
+        assert not np.array_equal(before, after)
+
+    def test_whole_or_not_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        save_pair(tmp_path, "a")
+        save_pair(tmp_path, "b")
+        pairs, cache = find_pairs(tmp_path), tmp_path / "cache"
+        pairs[1].image.write_text("text")
+        with pytest.raises(DataError):
+            load_arrays(pairs, 1, (32, 32), None, cache)
+        assert list(cache.iterdir()) == []
+
+        def full(*args: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("os.posix_fallocate", full)
+        with pytest.raises(OutputError, match="No space left"):
+            load_arrays(pairs[:1], 1, (32, 32), None, cache)
+        assert list(cache.iterdir()) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import time
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 from rwkv_edge.errors import CheckpointError, DataError, UsageError
 from rwkv_edge.models import load_model
 from rwkv_edge.training import TrainSettings, train
+from rwkv_edge.training.results import COLUMNS, Results
 
 
 def settings(data: Path, **changes: object) -> TrainSettings:
@@ -37,6 +39,8 @@ def test_a_run_leaves_everything_it_promises(finished: Path) -> None:
     with (finished / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    assert all(float(row["peak_mb"]) > 100 for row in rows)  # Torch alone takes that
     for name in ("curves.png", "validation.png"):
         assert cv2.imread(str(finished / name)).std() > 0
     _, info = load_model(finished / "weights" / "best.safetensors")
@@ -61,6 +65,32 @@ def test_resuming_repeats_the_run_to_the_bit(
         assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), name
 
 
+def test_pictures_that_do_not_fit_are_streamed_to_the_same_bits(
+    finished: Path, disc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file in the run's folder: a resumed run uses it again, a finished one removes it."""
+    monkeypatch.setattr("rwkv_edge.training.pictures.available_bytes", lambda: 1 << 10)
+
+    class KilledError(Exception): ...
+
+    def kill(*args: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rwkv_edge.training.progress.Progress.epoch_done", kill)
+        with pytest.raises(KilledError):
+            train(settings(disc_data), tmp_path)
+    sizes = sorted(path.stat().st_size for path in (tmp_path / "pictures").iterdir())
+    assert sizes == [4 * 32 * 32 * 4, 12 * 32 * 32 * 4]
+    with monkeypatch.context() as patch:
+        patch.setattr("rwkv_edge.data.arrays.read_all", kill)
+        train(settings(disc_data), tmp_path, resume=True)
+    assert not (tmp_path / "pictures").exists()
+    for name in ("best", "best-fp16", "last"):
+        path = Path("weights") / f"{name}.safetensors"
+        assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), name
+
+
 def test_it_learns(disc_data: Path, tmp_path: Path) -> None:
     train(settings(disc_data, epochs=40, lr=3e-3, ema_decay=0.8), tmp_path)
     with (tmp_path / "results.csv").open(newline="") as file:
@@ -70,7 +100,9 @@ def test_it_learns(disc_data: Path, tmp_path: Path) -> None:
 
 
 class Clock:
-    """A second passes whenever somebody looks."""
+    """A second passes whenever somebody looks; the speed is measured by another."""
+
+    perf_counter = staticmethod(time.perf_counter)
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -168,3 +200,19 @@ def test_impossible_settings(disc_data: Path, tmp_path: Path) -> None:
         train(settings(disc_data, device="warp"), tmp_path)
     with pytest.raises(CheckpointError, match="cannot be resumed"):
         train(settings(disc_data), tmp_path, resume=True)
+    with pytest.raises(UsageError, match=r"--batch 4 cannot be shared .* give a multiple of 3"):
+        train(settings(disc_data, accumulate=3), tmp_path)
+    with pytest.raises(DataError, match="12 training images are too few for 16 at a time"):
+        train(settings(disc_data, batch=16, accumulate=16), tmp_path)
+
+
+def test_a_run_from_before_the_speed_was_measured_resumes(tmp_path: Path) -> None:
+    old, new = dict.fromkeys(COLUMNS[:7], 1.0), dict.fromkeys(COLUMNS, 2.0)
+    table = ",".join(old) + "\n" + ",".join("1" * len(old)) + "\n"
+    (tmp_path / "results.csv").write_text(table)
+    results = Results(tmp_path, 1)
+    assert results.rows == [old]
+    results.add(new)
+    results.write()
+    again = Results(tmp_path, 2)
+    assert again.rows == [old, new]

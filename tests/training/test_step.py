@@ -108,3 +108,25 @@ def test_gpu_pictures_stay_on_the_device() -> None:
     pictures = Pictures(images, images[..., 0], torch.device("cuda"))
     assert pictures.images.is_cuda
     assert all(x.is_cuda for x in pictures.batch(pictures.split(torch.arange(5), 2)[0]))
+
+
+def test_accumulated_parts_update_as_the_whole_batch_does() -> None:
+    """With frozen normalisation, which would see the parts; a quarter of a float is exact."""
+
+    def gradients(accumulate: int) -> dict[str, torch.Tensor]:
+        step = make_step("cpu", variant="unet", accumulate=accumulate)
+        step.model.double()
+        step.segmenter.double()
+        for module in step.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        torch.manual_seed(1)
+        images = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
+        step(images, (images[..., 0] > 128).to(torch.uint8), 32, 0.0)
+        return {name: p.grad for name, p in step.model.named_parameters()}
+
+    whole, parts = gradients(1), gradients(4)
+    for name, expected in whole.items():
+        largest = float(expected.abs().max())
+        torch.testing.assert_close(parts[name], expected, rtol=0, atol=1e-12 * largest)
+        assert largest > 0

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from rwkv_edge import memory
+
 SCRIPT = """
 import numpy as np
-from rwkv_edge.bench.memory import peak_bytes, reset_peak, resident_bytes
+from rwkv_edge.memory import peak_bytes, reset_peak, resident_bytes
 
 size = 64 << 20
 if not reset_peak():
@@ -31,3 +34,17 @@ def test_the_peak_remembers_what_is_gone() -> None:
     if "no reset" in done.stderr:
         pytest.skip("this kernel does not let the peak be reset")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_container_has_no_more_than_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"_MACHINE": "MemAvailable: 9000 kB\n", "_LIMIT": "6000", "_USED": "1000"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(memory, name, tmp_path / name)
+    assert memory.available_bytes() == 5000
+    (tmp_path / "_LIMIT").write_text("max\n")
+    assert memory.available_bytes() == 9000 * 1024
+    (tmp_path / "_MACHINE").unlink()
+    assert memory.available_bytes() is None

@@ -1,0 +1,50 @@
+"""Memory of this process and of the machine, as Linux counts it.
+
+Not `ru_maxrss`: a child inherits that of the parent which started it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_MACHINE = Path("/proc/meminfo")
+_LIMIT, _USED = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+
+
+def resident_bytes() -> int | None:
+    """Return what is in memory now; None where Linux does not say."""
+    return _field(_STATUS, "VmRSS")
+
+
+def peak_bytes() -> int | None:
+    """Return the most that was in memory since the start, or since `reset_peak`."""
+    return _field(_STATUS, "VmHWM")
+
+
+def available_bytes() -> int | None:
+    """Return what programs may still take, a container's own limit included; None if unknown."""
+    free = _field(_MACHINE, "MemAvailable")
+    try:
+        left = int(_LIMIT.read_text()) - int(_USED.read_text())
+    except (OSError, ValueError):  # no such limit, or the word 'max'
+        return free
+    return left if free is None else min(free, left)
+
+
+def reset_peak() -> bool:
+    """Begin to look for the peak anew; return whether the kernel allows that."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _field(file: Path, name: str) -> int | None:
+    try:
+        found = re.search(rf"^{name}:\s+(\d+) kB", file.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return 1024 * int(found.group(1)) if found else None
