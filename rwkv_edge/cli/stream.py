@@ -31,7 +31,7 @@ from rwkv_edge.cli.serve import (
     PortOption,
     TokenFileOption,
 )
-from rwkv_edge.config import DEFAULT_CONFIDENCE
+from rwkv_edge.config import DEFAULT_CONFIDENCE, Outside
 
 if TYPE_CHECKING:
     from rwkv_edge.runtime import Runner
@@ -95,14 +95,13 @@ def stream(
             "--crop-fov/--no-crop-fov", help="Show the network the endoscope's field of view alone."
         ),
     ] = True,
-    hide_outside: Annotated[
-        bool,
+    outside: Annotated[
+        Outside,
         typer.Option(
-            "--hide-outside",
-            help="Black out everything outside the field of view, on the screen and in recordings: "
-            "patient data is written there.",
+            help="What the screen, the page and recordings show outside the field of view, where "
+            "patient data is written. black and crop leave nothing of it."
         ),
-    ] = False,
+    ] = Outside.SHOW,
     smoothing: Annotated[
         float, typer.Option(help="Share of the past in the averaged probabilities, 0 to 0.95.")
     ] = 0.5,
@@ -190,7 +189,9 @@ def stream(
         else:  # a file begins to play when somebody looks
             source_input.connect(stop).close()
         runner = open_runner(weights, model, variant, backend, imgsz)
-        make = _segmenter_maker(runner, crop_fov or hide_outside, 1 - smoothing, hysteresis)
+        make = _segmenter_maker(
+            runner, crop_fov or outside != Outside.SHOW, 1 - smoothing, hysteresis
+        )
         fallback = _fallback(weights, model, variant, imgsz) if allow_cpu_fallback else None
         inference = stack.enter_context(
             Inference(capture.frames, runner, make, controls, stop, fallback)
@@ -203,7 +204,7 @@ def stream(
             sinks,
             controls,
             stop,
-            hide_outside=hide_outside,
+            outside=outside,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
         print(f"streaming {source_input.name}; Ctrl-C ends it", file=sys.stderr)
