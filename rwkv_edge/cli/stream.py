@@ -146,6 +146,7 @@ def stream(
 
     from rwkv_edge.cli.loading import open_runner
     from rwkv_edge.cli.serve import live_page
+    from rwkv_edge.errors import SourceError
     from rwkv_edge.files import check_writable
     from rwkv_edge.video.capture import Capture
     from rwkv_edge.video.inference import Inference
@@ -213,8 +214,8 @@ def stream(
     _report(figures, summary, to_stderr="-" in (json, summary))
     if capture.problem is not None and not source_input.returns:
         raise capture.problem
-    if capture.problems:  # a truncated file, for example; the summary has said so
-        raise typer.Exit(1)
+    if capture.problems:  # a truncated file, for example
+        raise SourceError(capture.problems[-1])
 
 
 def _check_options(
