@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from rwkv_edge.errors import SourceError
-from rwkv_edge.preprocess import MIN_SIDE, UInt8Array
+from rwkv_edge.preprocess import UInt8Array, size_problem
 from rwkv_edge.video.base import Frame, Source
 
 _TURNS = {
@@ -72,11 +72,8 @@ class VideoFile(Source):
     def _check_first(self) -> None:
         if self._first is None:
             raise SourceError(f"{self._path}: no frame of this video can be decoded")
-        if min(self._first.width, self._first.height) < MIN_SIDE:
-            raise SourceError(
-                f"{self._path}: {self._first.width} x {self._first.height} pixels is too small to "
-                f"segment; at least {MIN_SIDE} x {MIN_SIDE} are needed"
-            )
+        if problem := size_problem(self._first.height, self._first.width):
+            raise SourceError(f"{self._path}: {problem}")
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield what can be decoded: damage costs its own frames, not the rest."""

@@ -1,8 +1,8 @@
 """H.264 in MP4, playable in every browser, whole or cut short.
 
 While frames come in, the file consists of fragments of under a second, each complete in itself, so
-that even SIGKILL or a power cut leaves all but the last of them. Closing turns it into a plain MP4 with
-an index, in which players can seek.
+that even SIGKILL or a power cut leaves all but the last of them. Closing turns it into a plain MP4
+with an index, in which players can seek.
 """
 
 from __future__ import annotations
