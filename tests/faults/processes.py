@@ -113,7 +113,6 @@ class RtspServer(Process):
         words = [str(HERE / "rtsp_server.py"), str(folder), str(port), credentials]
         super().__init__([sys.executable, *words, str(log or "")])
         assert self.child.stdout is not None
-        # it also reports each request there; into a pipe that nobody reads it would end up stuck
         while (line := self.child.stdout.readline()) and line != "ready\n":
             pass
         assert line == "ready\n", self.child.stderr and self.child.stderr.read()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import sys
 import time
 from typing import IO, Any
@@ -51,6 +52,9 @@ async def main(folder: str, port: str, credentials: str = "", log: str = "") -> 
     server.log = open(log, "w", buffering=1) if log else None  # noqa: SIM115
     await server.start()
     print("ready", flush=True)
+    # it reports each request: into pipes that nobody reads, it would be stuck after some fifty
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     await server.serve_forever()
 
 
