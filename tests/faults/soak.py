@@ -113,8 +113,7 @@ def least_megabytes(status: Path) -> float:
 
 def read_status(status: Path) -> dict[str, str]:
     """Return what the kernel says about a process."""
-    pairs = (line.split(":", 1) for line in status.read_text().splitlines())
-    return {name: value for name, value in pairs}
+    return dict(line.split(":", 1) for line in status.read_text().splitlines())
 
 
 def measure(minutes: float, leak: bool, folder: Path) -> Record:
