@@ -18,7 +18,7 @@ from statistics import median
 import av
 import pytest
 
-from tests.faults.processes import Stream, live, rates, write_stream
+from tests.faults.processes import RATE, Stream, live, rates, write_stream
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +127,8 @@ def check_that_live_went_on(stream: Stream, said: str) -> None:
     after = lines[end:]
     assert len(after) > 30
     assert all(live(line) for line in after)
-    assert median(rates(after)) >= 0.95 * median(rates(lines[:end]))
+    before = min(RATE, median(rates(lines[:end])))  # above it, a start is made up for
+    assert median(rates(after)) >= 0.95 * before
 
 
 def test_a_disk_that_takes_no_more(noisy_clip: Path, work: Path) -> None:
