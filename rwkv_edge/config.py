@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 RESEARCH_USE = "research use only, not for diagnosis"
 
@@ -21,6 +22,16 @@ DEFAULT_CONFIDENCE = 0.5
 
 DEFAULT_MAX_DICE_DROP = 0.005
 """What an engine of lower precision may lose of Dice against float32."""
+
+
+class Outside(str, Enum):
+    """What becomes of the picture outside the field of view, where the patient's name may stand."""
+
+    SHOW = "show"
+    BLUR = "blur"
+    BLACK = "black"
+    CROP = "crop"
+    """Cut to the box around the field of view, and black in its corners."""
 
 
 @dataclass(frozen=True)

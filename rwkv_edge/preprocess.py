@@ -17,8 +17,9 @@ from rwkv_edge.errors import UsageError
 
 UInt8Array = NDArray[np.uint8]
 FloatArray = NDArray[np.float32]
-MIN_SIDE = 8
-"""Frames with a side shorter than this hold nothing to segment and are refused."""
+MIN_SIDE, MAX_SIDE = 8, 8192
+"""Frames with a side shorter than the first hold nothing to segment; the second is 8K, and what a
+damaged or hostile header claims may fill the memory. Such frames are refused."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,18 @@ class Letterbox:
             for plane in inside
         ]
         return np.stack(planes).astype(np.float32, copy=False)
+
+
+def size_problem(height: int, width: int) -> str:
+    """Say why a frame of this size is refused; empty where it is not."""
+    if min(height, width) < MIN_SIDE:
+        return (
+            f"{width} x {height} pixels is too small to segment; "
+            f"at least {MIN_SIDE} x {MIN_SIDE} are needed"
+        )
+    if max(height, width) > MAX_SIDE:
+        return f"{width} x {height} pixels is too large; at most {MAX_SIDE} x {MAX_SIDE} are taken"
+    return ""
 
 
 def check_input_size(height: int, width: int) -> None:

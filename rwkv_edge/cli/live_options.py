@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rwkv_edge.config import Outside
+
 SourceOption = Annotated[
     str,
     typer.Option(
@@ -57,12 +59,11 @@ CropFovOption = Annotated[
         "--crop-fov/--no-crop-fov", help="Show the network the endoscope's field of view alone."
     ),
 ]
-HideOutsideOption = Annotated[
-    bool,
+OutsideOption = Annotated[
+    Outside,
     typer.Option(
-        "--hide-outside",
-        help="Black out everything outside the field of view, on the screen and in recordings: "
-        "patient data is written there.",
+        help="What the screen, the page and recordings show outside the field of view, where "
+        "patient data is written. black and crop leave nothing of it."
     ),
 ]
 SmoothingOption = Annotated[

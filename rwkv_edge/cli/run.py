@@ -70,6 +70,7 @@ def run(
 
     The output folder gets overlay.mp4 for a video or a camera, overlays/*.jpg
     for images, and summary.json. Ctrl-C ends a run and keeps what it has.
+    What cannot be read is left out and named, and the exit code is 1 then.
 
     Example: rwkv-edge run --source colonoscopy.mp4 --json frames.jsonl
     """
@@ -129,7 +130,7 @@ def run(
         except (KeyboardInterrupt, SourceError) as error:
             stopped = error  # what was done so far is kept and summed up
 
-    for problem in frames.problems:
+    for problem in frames.problems[: None if stopped else -1]:
         print(f"warning: {problem}", file=sys.stderr)
     if statistics.frames:
         summary = {
@@ -148,6 +149,8 @@ def run(
         raise typer.Exit(130)
     if stopped is not None:
         raise stopped
+    if frames.problems:  # the results are there, but not of everything that was asked for
+        raise SourceError(frames.problems[-1])
     if 0 < statistics.frames == statistics.invalid_frames:
         raise BackendError("the network's output was invalid on every frame: check the model")
 

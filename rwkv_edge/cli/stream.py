@@ -12,8 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from rwkv_edge.cli import live_options as live
 from rwkv_edge.cli.config_file import ConfigOption
 from rwkv_edge.cli.loading import (
@@ -23,7 +21,7 @@ from rwkv_edge.cli.loading import (
     VariantOption,
     WeightsOption,
 )
-from rwkv_edge.config import DEFAULT_CONFIDENCE
+from rwkv_edge.config import DEFAULT_CONFIDENCE, Outside
 
 if TYPE_CHECKING:
     from rwkv_edge.runtime import Runner
@@ -56,7 +54,7 @@ def stream(
     conf: live.ConfOption = DEFAULT_CONFIDENCE,
     alpha: live.AlphaOption = 0.35,
     crop_fov: live.CropFovOption = True,
-    hide_outside: live.HideOutsideOption = False,
+    outside: live.OutsideOption = Outside.SHOW,
     smoothing: live.SmoothingOption = 0.5,
     hysteresis: live.HysteresisOption = 0.1,
     credentials: live.CredentialsOption = None,
@@ -89,6 +87,7 @@ def stream(
 
     from rwkv_edge.cli.live_page import live_page
     from rwkv_edge.cli.loading import open_runner
+    from rwkv_edge.errors import SourceError
     from rwkv_edge.files import check_writable
     from rwkv_edge.video.capture import Capture
     from rwkv_edge.video.inference import Inference
@@ -138,7 +137,9 @@ def stream(
         else:  # a file begins to play when somebody looks
             source_input.connect(stop).close()
         runner = open_runner(weights, model, variant, backend, imgsz)
-        make = _segmenter_maker(runner, crop_fov or hide_outside, 1 - smoothing, hysteresis)
+        make = _segmenter_maker(
+            runner, crop_fov or outside != Outside.SHOW, 1 - smoothing, hysteresis
+        )
         fallback = _fallback(weights, model, variant, imgsz) if allow_cpu_fallback else None
         inference = stack.enter_context(
             Inference(capture.frames, runner, make, controls, stop, fallback)
@@ -151,7 +152,7 @@ def stream(
             sinks,
             controls,
             stop,
-            hide_outside=hide_outside,
+            outside=outside,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
         print(f"streaming {source_input.name}; Ctrl-C ends it", file=sys.stderr)
@@ -160,8 +161,8 @@ def stream(
     _report(figures, summary, to_stderr="-" in (json, summary))
     if capture.problem is not None and not source_input.returns:
         raise capture.problem
-    if capture.problems:  # a truncated file, for example; the summary has said so
-        raise typer.Exit(1)
+    if capture.problems:  # a truncated file, for example
+        raise SourceError(capture.problems[-1])
 
 
 @contextmanager

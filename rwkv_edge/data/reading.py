@@ -9,7 +9,7 @@ import numpy as np
 from rwkv_edge.config import MASK_THRESHOLD
 from rwkv_edge.data.formats import Pixels, decode_image, decode_mask, is_whole
 from rwkv_edge.errors import DataError
-from rwkv_edge.preprocess import MIN_SIDE, UInt8Array
+from rwkv_edge.preprocess import UInt8Array, size_problem
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 COLOUR_SPREAD = 64
@@ -24,7 +24,7 @@ def read_image(path: Path) -> UInt8Array:
         16 bits, judged by the brightest pixel, are reduced to 8.
 
     Raises:
-        DataError: missing, empty, damaged, not an image, or with a side under 8 pixels.
+        DataError: missing, empty, damaged, not an image, too small or too large.
     """
     content = _read_whole(path)
     try:
@@ -33,11 +33,8 @@ def read_image(path: Path) -> UInt8Array:
         raise DataError(f"{path}: {error}") from error
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    if min(pixels.shape[:2]) < MIN_SIDE:
-        raise DataError(
-            f"{path}: {pixels.shape[1]} x {pixels.shape[0]} pixels is too small to segment; "
-            f"at least {MIN_SIDE} x {MIN_SIDE} are needed"
-        )
+    if problem := size_problem(*pixels.shape[:2]):
+        raise DataError(f"{path}: {problem}")
     return np.ascontiguousarray(pixels[:, :, :3])
 
 

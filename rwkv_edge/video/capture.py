@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 
 from rwkv_edge.errors import RwkvEdgeError, SourceError
-from rwkv_edge.preprocess import MIN_SIDE
+from rwkv_edge.preprocess import size_problem
 from rwkv_edge.video.back_off import BackOff
 from rwkv_edge.video.base import Frame, Source
 from rwkv_edge.video.live_source import LiveInput
@@ -99,11 +99,8 @@ class Capture:
         for frame in source:
             if self._stop.is_set():
                 return
-            if min(frame.image.shape[:2]) < MIN_SIDE:
-                raise SourceError(
-                    f"{self._source.name}: {frame.image.shape[1]} x {frame.image.shape[0]} pixels "
-                    "is too small to segment"
-                )
+            if problem := size_problem(*frame.image.shape[:2]):
+                raise SourceError(f"{self._source.name}: {problem}")
             if self.connected and self.newest is not None:
                 gap = min(frame.captured - self.newest.captured, _MAX_GAP_S)
                 self.period_s += (gap - self.period_s) / _GAPS

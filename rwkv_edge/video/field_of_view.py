@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from rwkv_edge.config import Outside
 from rwkv_edge.preprocess import FloatArray, UInt8Array
 
 _DARK = 24
@@ -24,6 +25,7 @@ _FADE = 0.98  # how fast what was bright is forgotten, a look
 _SETTLING = 10  # frames at the start on which the first field of view is refined
 _LOOK_EVERY = 10  # frames, later
 _AGREEING = 3  # looks in a row that must see another one before it is moved
+_BLUR_CELLS = 8  # in the shorter side: each is larger than a line of text, and keeps only its mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +66,22 @@ class FieldOfView:
             placed[0][self.region == 0] = 0
         return placed
 
-    def hide_outside(self, image: UInt8Array) -> UInt8Array:
-        """Return a copy that is black outside the region."""
-        return cv2.bitwise_and(image, image, mask=self.region).astype(np.uint8, copy=False)
+    def without_outside(self, image: UInt8Array, outside: Outside) -> UInt8Array:
+        """Return (h, w, 3) with what lies outside the region treated as asked; cropped, the box."""
+        if outside is Outside.SHOW or self.whole:
+            return image
+        if outside is Outside.CROP:
+            return self.crop(image)
+        if outside is Outside.BLACK:
+            return cv2.bitwise_and(image, image, mask=self.region).astype(np.uint8, copy=False)
+        height, width = self.region.shape
+        cell = max(1, min(height, width) // _BLUR_CELLS)
+        beside = cv2.bitwise_and(image, image, mask=255 - self.region)  # no glow of the tissue
+        cells = (-(-width // cell), -(-height // cell))
+        blurred = cv2.resize(
+            cv2.resize(beside, cells, interpolation=cv2.INTER_AREA), (width, height)
+        )
+        return cv2.copyTo(image, self.region, blurred).astype(np.uint8, copy=False)
 
 
 class FieldOfViewTracker:

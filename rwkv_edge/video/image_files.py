@@ -46,10 +46,12 @@ class ImageFiles(Source):
                 self.problems.append(str(error))
                 continue
             yield Frame(number * self._stride, 0.0, image, name)
-        if len(self.problems) == len(self.files):
-            raise SourceError(
-                f"none of {len(self.files)} images can be read; the first: {self.problems[0]}"
-            )
+        count = len(self.files)
+        if len(self.problems) == count:
+            raise SourceError(f"none of {count} images can be read; the first: {self.problems[0]}")
+        if self.problems:
+            read = count - len(self.problems)
+            self.problems.append(f"{read} of {count} images could be read")
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from rwkv_edge.config import Outside
 from rwkv_edge.errors import OutputError
 from rwkv_edge.video.base import Frame
 from rwkv_edge.video.capture import Capture
@@ -23,6 +22,7 @@ from rwkv_edge.video.live import Controls, LiveFrame, Signal
 from rwkv_edge.video.live_overlay import draw_mask_screen, draw_plain_screen
 from rwkv_edge.video.live_sink import LiveSink
 from rwkv_edge.video.live_statistics import LiveStatistics
+from rwkv_edge.video.outside import hide_outside, hide_outside_result
 from rwkv_edge.video.result import Result
 from rwkv_edge.video.segmenting import timed
 
@@ -47,7 +47,7 @@ class LivePipeline:
         controls: Controls,
         stop: threading.Event,
         *,
-        hide_outside: bool = False,
+        outside: Outside = Outside.SHOW,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Set up.
@@ -58,13 +58,13 @@ class LivePipeline:
             sinks: get every picture; the caller closes them.
             controls: what viewers may change.
             stop: ends `run`; set by a sink that asks for it, too.
-            hide_outside: black out what lies outside the field of view, on every sink.
+            outside: what becomes of the picture outside the field of view, on every sink.
             tell: gets a line when the signal changes or something fails.
         """
         self._capture, self._inference = capture, inference
         self._sinks = list(sinks)
         self._controls, self._stop = controls, stop
-        self._hide_outside = hide_outside
+        self._outside = outside
         self._tell = tell
         self._told: tuple[str, ...] = ()
         self.statistics = LiveStatistics()
@@ -157,12 +157,12 @@ class LivePipeline:
         frame: Frame | None
         fresh = result is not None and now - result.frame.captured <= MASK_MAX_AGE_S
         if result is not None and fresh and signal is Signal.LIVE:
-            result = replace(result, frame=self._hidden(result.frame))
+            result = hide_outside_result(result, self._outside)
             with timed(result.latency_ms, "draw"):
                 image = draw_mask_screen(result, self._head(signal, now, result.frame), view)
             shown = frame = result.frame
         else:
-            shown = None if newest is None else self._hidden(newest)
+            shown = newest and hide_outside(newest, self._inference.view, self._outside)
             head = self._head(signal, now, shown)
             warning = self._inference.failure or "NO FRESH MASK"
             image = draw_plain_screen(None if shown is None else shown.image, head, signal, warning)
@@ -193,14 +193,6 @@ class LivePipeline:
     def _stalled_after(self) -> float:
         # a source of one frame a second is not stalled between two
         return min(max(STALLED_S, 3 * self._capture.period_s), NO_SIGNAL_S)
-
-    def _hidden(self, frame: Frame) -> Frame:
-        if not self._hide_outside:
-            return frame
-        view = self._inference.view
-        known = view is not None and view.region.shape == frame.image.shape[:2]
-        image = view.hide_outside(frame.image) if view and known else np.zeros_like(frame.image)
-        return replace(frame, image=image)
 
     def _head(self, signal: Signal, now: float, frame: Frame | None) -> list[str]:
         words = [signal.value, f"{self._rate(now):.1f} fps"]

@@ -14,6 +14,7 @@ import av
 import av.error
 
 from rwkv_edge.errors import SourceError
+from rwkv_edge.preprocess import size_problem
 from rwkv_edge.video.address import NetworkAddress
 from rwkv_edge.video.base import Frame, Source
 from rwkv_edge.video.redact import redact
@@ -25,7 +26,6 @@ OPEN_S = 2.5
 READ_S = 2.0
 # without «nobuffer», which throws away what was probed, and with it the first key frame
 _PROBE = {"analyzeduration": "500000", "probesize": "500000"}
-_MAX_SIDE = 8192  # a header may claim anything; this is 8K
 
 
 class NetworkStream(Source):
@@ -82,7 +82,8 @@ class NetworkStream(Source):
                 for picture in pictures:
                     if not isinstance(picture, av.VideoFrame):
                         continue
-                    self._check(picture)
+                    if problem := size_problem(picture.height, picture.width):
+                        raise SourceError(f"{self._address.shown}: {problem}")
                     captured = clock.captured(arrived, picture.time)
                     if clock.is_stuck:  # a new connection begins at the present
                         raise SourceError(f"{self._address.shown}: the stream lags behind")
@@ -92,12 +93,6 @@ class NetworkStream(Source):
         except av.FFmpegError as error:
             raise self._explained(error) from None
         raise SourceError(f"{self._address.shown}: the stream ended")
-
-    def _check(self, picture: av.VideoFrame) -> None:
-        if max(picture.width, picture.height) > _MAX_SIDE:
-            raise SourceError(
-                f"{self._address.shown}: a frame of {picture.width} x {picture.height} pixels"
-            )
 
     def _explained(self, error: Exception) -> SourceError:
         shown = self._address.shown

@@ -41,7 +41,6 @@ class Recorder:
         controls: Controls,
         *,
         clean: bool = False,
-        fps: float | None = None,
         limits: RecordingLimits | None = None,
     ) -> None:
         """Make the folder; files come with the first picture.
@@ -50,7 +49,6 @@ class Recorder:
             folder: gets NAME-overlay.mp4, and NAME-clean.mp4 with `clean`.
             controls: start and stop the recording.
             clean: also record the picture without the overlay.
-            fps: expected frames a second; a kill loses one second at most.
             limits: of files and disk.
 
         Raises:
@@ -58,7 +56,7 @@ class Recorder:
         """
         self._folder = make_folder(folder)
         self._limits = limits or RecordingLimits()
-        self._controls, self._clean, self._fps = controls, clean, fps
+        self._controls, self._clean = controls, clean
         self._writers: dict[str, VideoWriter] = {}
         self._size = (0, 0)
         self._began = self._looked = 0.0
@@ -106,7 +104,7 @@ class Recorder:
             name = secrets.token_hex(8)
             for kind in ("overlay", "clean") if self._clean else ("overlay",):
                 path = self._folder / f"{name}-{kind}.mp4"
-                self._writers[kind] = VideoWriter(path, self._fps)
+                self._writers[kind] = VideoWriter(path)
                 self.files.append(path)
 
     def _append(self, frame: LiveFrame) -> None:

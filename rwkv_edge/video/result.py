@@ -8,6 +8,7 @@ from typing import Any
 
 from rwkv_edge.preprocess import Component, UInt8Array
 from rwkv_edge.video.base import Frame
+from rwkv_edge.video.field_of_view import FieldOfView
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Result:
     """False where the network's output was not a probability; nothing of it is shown then."""
     latency_ms: dict[str, float]
     """Milliseconds by stage, see `segmenting.STAGES`."""
+    view: FieldOfView | None = None
+    """Where the endoscope's picture lies in the frame; None where it is not sought or not found."""
     overlay: UInt8Array | None = None
     """(h', w', 3) uint8 BGR as `overlay.draw_overlay` makes it; None where nobody wanted one."""
 

@@ -76,7 +76,7 @@ class FrameSegmenter:
             else:  # a mask drawn from NaN would look like «nothing found»
                 self._smoother.forget()
                 mask, components = np.zeros(frame.image.shape[:2], np.uint8), []
-        return Result(frame, mask, components, self._names, valid, latency)
+        return Result(frame, mask, components, self._names, valid, latency, self.view)
 
     @property
     def flicker(self) -> float | None:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from rwkv_edge.errors import SourceError
-from rwkv_edge.preprocess import MIN_SIDE, UInt8Array
+from rwkv_edge.preprocess import UInt8Array, size_problem
 from rwkv_edge.video.base import Frame, Source
 
 _TURNS = {
@@ -43,6 +43,7 @@ class VideoFile(Source):
         self.files = (path,)
         self._path = path
         self._stride = vid_stride
+        self._is_damaged, self._broke_off = False, ""
         self._container = _open(path)
         try:
             self._read_header()
@@ -65,39 +66,37 @@ class VideoFile(Source):
             self._duration = float(self._stream.duration * self._stream.time_base)
         else:
             self._duration = (self._container.duration or 0) / 1e6
-        frames = self._stream.frames or round(self._duration * self._rate)
-        self.count = -(-frames // self._stride) if frames else None
+        self._frames = self._stream.frames or round(self._duration * self._rate)
+        self.count = -(-self._frames // self._stride) if self._frames else None
 
     def _check_first(self) -> None:
         if self._first is None:
             raise SourceError(f"{self._path}: no frame of this video can be decoded")
-        if min(self._first.width, self._first.height) < MIN_SIDE:
-            raise SourceError(
-                f"{self._path}: {self._first.width} x {self._first.height} pixels is too small to "
-                f"segment; at least {MIN_SIDE} x {MIN_SIDE} are needed"
-            )
+        if problem := size_problem(self._first.height, self._first.width):
+            raise SourceError(f"{self._path}: {problem}")
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Yield what can be decoded: a damaged packet costs its own frames, not the rest."""
-        damaged = 0
+        """Yield what can be decoded: damage costs its own frames, not the rest."""
         try:
             for packet in self._container.demux(self._stream):
                 try:
                     frames = packet.decode()
                 except av.error.InvalidDataError:
-                    damaged += 1
+                    self._is_damaged = True
                     continue
-                yield from (frame for frame in frames if isinstance(frame, av.VideoFrame))
+                for frame in frames:
+                    if frame.is_corrupt:
+                        self._is_damaged = True
+                    elif isinstance(frame, av.VideoFrame):
+                        yield frame
         except av.FFmpegError as error:
-            self.problems.append(f"{self._path}: reading ended early: {error.strerror}")
-        if damaged:
-            self.problems.append(f"{self._path}: {damaged} damaged packets were left out")
+            self._broke_off = f"reading ended early: {error.strerror}"
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames; a file that breaks off is reported in `problems`."""
+        """Yield the frames; what could not be read is counted in `problems`."""
         assert self._first is not None
         origin = self._first.time
-        time_s = 0.0
+        index, time_s = 0, 0.0
         for index, picture in enumerate(itertools.chain([self._first], self._decoded)):
             if picture.time is None or origin is None:
                 time_s = index / self._rate
@@ -105,10 +104,17 @@ class VideoFile(Source):
                 time_s = picture.time - origin
             if index % self._stride == 0:
                 yield Frame(index, time_s, upright(picture), f"{index:06d}")
-        if not self.problems and self._duration - time_s - 1 / self._rate > _MISSING_S:
+        reasons = [self._broke_off] if self._broke_off else []
+        if not reasons and self._duration - time_s - 1 / self._rate > _MISSING_S:
+            ended = f"the video ended at {time_s:.1f} s of {self._duration:.1f} s"
+            reasons.append(f"{ended}; the file may be truncated")
+        if self._is_damaged:
+            reasons.append("damaged ones were left out")
+        if reasons:
+            expected = f"{'' if self._stream.frames else 'about '}{self._frames}"
             self.problems.append(
-                f"{self._path}: the video ended at {time_s:.1f} s of {self._duration:.1f} s; "
-                "the file may be truncated"
+                f"{self._path}: {index + 1} of {expected} frames could be read; "
+                + "; ".join(reasons)
             )
 
     def close(self) -> None:

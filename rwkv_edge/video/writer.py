@@ -1,8 +1,8 @@
 """H.264 in MP4, playable in every browser, whole or cut short.
 
-While frames come in, the file consists of fragments of a second, each complete in itself, so that
-even SIGKILL or a power cut leaves all but the last of them. Closing turns it into a plain MP4 with
-an index, in which players can seek.
+While frames come in, the file consists of fragments of under a second, each complete in itself, so
+that even SIGKILL or a power cut leaves all but the last of them. Closing turns it into a plain MP4
+with an index, in which players can seek.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.frame import PictureType
 
 from rwkv_edge.errors import OutputError
 from rwkv_edge.preprocess import Letterbox, UInt8Array
@@ -23,6 +24,8 @@ ENCODERS: dict[str, dict[str, str]] = {
     "libopenh264": {"b": "8M"},
 }
 _CLOCK = 90_000  # ticks a second, as in MPEG
+_FRAGMENT_S = 0.8  # with the frame that ends it, a second
+_NEVER = 100_000  # frames: fragments, and with them key frames, go by time, not by their number
 _BT709 = 1  # H.264's number for BT.709 as matrix, primaries and transfer function
 _LIMITED_RANGE = 1
 
@@ -40,7 +43,7 @@ class VideoWriter:
 
         Args:
             path: ends in .mp4.
-            fps: expected frames a second, which set the length of a fragment.
+            fps: expected frames a second, for the header and for how long the last one is shown.
 
         Raises:
             OutputError: this PyAV cannot encode H.264.
@@ -52,7 +55,7 @@ class VideoWriter:
             raise OutputError("this PyAV has no H.264 encoder: reinstall it with pip install av")
         self._container: av.container.OutputContainer | None = None
         self._size = (0, 0)
-        self._ticks = -1
+        self._ticks, self._key = -1, 0
 
     def write(self, image: UInt8Array, time_s: float) -> None:
         """Append a frame.
@@ -86,7 +89,7 @@ class VideoWriter:
         stream.options = dict(ENCODERS[self._encoder])
         context = stream.codec_context
         context.time_base = Fraction(1, _CLOCK)
-        context.gop_size = max(1, round(self._fps))
+        context.gop_size = _NEVER
         # untagged, a player would guess the colours by the size of the picture
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
@@ -113,6 +116,8 @@ class VideoWriter:
         self._ticks = max(self._ticks + 1, round(time_s * _CLOCK))
         frame.pts, frame.time_base = self._ticks, Fraction(1, _CLOCK)
         frame.duration = round(_CLOCK / self._fps)
+        if self._ticks - self._key >= _FRAGMENT_S * _CLOCK:
+            frame.pict_type, self._key = PictureType.I, self._ticks
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ def commands_in(text: str, start: str) -> list[list[str]]:
 def test_every_command_of_the_compose_file_is_one(service: dict[str, Any]) -> None:
     options = parse(service["command"])
     assert options["source"] == "v4l2:///dev/video0"
-    assert options["hide_outside"]
+    assert options["outside"].value == "black"
     assert options["host"] == "127.0.0.1"
     text = (JETSON / "compose.yaml").read_text()
     commented = re.findall(r"^      # - (--\S+)$", text, re.M)

@@ -150,7 +150,7 @@ def test_folder_of_images(model: str, capsys: pytest.CaptureFixture[str]) -> Non
         cv2.imwrite(f"images/{index}.png", square(index, size=(96 + 10 * index, 300)))
     Path("images/broken.png").write_text("no picture")
     words = ("--output", "out", "--save-masks", "--json", "-")
-    assert run("--source", "images", "--model", model, *words) == 0
+    assert run("--source", "images", "--model", model, *words) == 1
     assert sorted(path.name for path in Path("out/overlays").iterdir()) == [
         "0.jpg",
         "1.jpg",
@@ -161,7 +161,8 @@ def test_folder_of_images(model: str, capsys: pytest.CaptureFixture[str]) -> Non
     printed = capsys.readouterr()
     assert [line["name"] for line in json_lines(printed.out)] == ["0", "1", "2"]
     assert "warning: images/broken.png" in printed.err
-    assert len(json.loads(Path("out/summary.json").read_text())["problems"]) == 1
+    assert "error: 3 of 4 images could be read" in printed.err
+    assert len(json.loads(Path("out/summary.json").read_text())["problems"]) == 2
 
 
 def test_nothing_is_saved_on_request(clip: Path, model: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
+import cv2
 import pytest
 
 from rwkv_edge.cli import main
 from tests.cli.test_cli import fails
 from tests.faults.processes import write_cheap_model
-from tests.video.clips import numbered, write_clip
+from tests.video.clips import numbered, read_clip, write_clip
+from tests.video.test_field_of_view import drawn, picture, sharpest_edge
 
 STREAM = ("stream", "--headless", "--source")
 
@@ -96,4 +100,40 @@ def test_a_truncated_file_is_played_and_reported(
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 1
-    assert "the file may be truncated" in capsys.readouterr().out
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"error: .*short.mkv: \d+ of about 25 frames could be read", error), error
+
+
+@pytest.mark.parametrize("outside", ["show", "blur", "black", "crop"])
+def test_what_is_recorded_of_the_name_beside_the_view(outside: str, tmp_path: Path) -> None:
+    """Names of patients are read where a processor writes them, and nowhere in the recordings."""
+    image = picture(drawn("circle"))
+    cv2.putText(image, "DOE", (8, 300), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 2)
+    image[200:240, 300:340] = 230
+    clip = write_clip(tmp_path / "clip.mkv", [image] * 20, codec="ffv1", pix_fmt="bgr0")
+    model, lines = write_cheap_model(tmp_path / "cheap.onnx"), tmp_path / "lines.jsonl"
+    words = [*STREAM, str(clip), "--model", str(model), "--backend", "onnxruntime"]
+    words += ["--outside", outside, "--json", str(lines)]
+    words += ["--record", str(tmp_path / "videos"), "--record-clean", "--record-free-mb", "1"]
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 0
+    results = [json.loads(line)["result"] for line in lines.read_text().splitlines()]
+    ((left, top, width, height),) = (c["box"] for c in [r for r in results if r][-1]["components"])
+    seen = set()
+    for path in (tmp_path / "videos").iterdir():
+        last, kind = read_clip(path)[-1][1], path.stem.split("-")[1]
+        if not last[:, 330:].mean() > 30:
+            assert outside == "crop"  # black, until the field of view was found
+            continue
+        seen.add(kind)
+        assert last[top : top + height, left : left + width].mean() > 100  # the polyp is in its box
+        if outside == "crop":
+            assert max(last.shape) < 460
+            assert kind == "overlay" or last[:40, :40].max() < 16  # the corners, too
+            continue
+        assert last.shape[:2] == (480, 640)
+        beside = last[(20 if kind == "clean" else 120) : 400, :120]  # the head stands above
+        edge = sharpest_edge(beside)
+        assert edge > 150 if outside == "show" else edge < 16
+    assert seen == {"clean", "overlay"}

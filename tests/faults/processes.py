@@ -107,12 +107,12 @@ class Process:
 
 
 class RtspServer(Process):
-    def __init__(self, folder: Path, port: int, credentials: str = "") -> None:
-        script = str(HERE / "rtsp_server.py")
-        words = [sys.executable, script, str(folder), str(port), credentials]
-        super().__init__(words[: 5 if credentials else 4])
+    def __init__(
+        self, folder: Path, port: int, credentials: str = "", log: Path | None = None
+    ) -> None:
+        words = [str(HERE / "rtsp_server.py"), str(folder), str(port), credentials]
+        super().__init__([sys.executable, *words, str(log or "")])
         assert self.child.stdout is not None
-        # it also reports each request there; into a pipe that nobody reads it would end up stuck
         while (line := self.child.stdout.readline()) and line != "ready\n":
             pass
         assert line == "ready\n", self.child.stderr and self.child.stderr.read()
@@ -169,3 +169,10 @@ def live(line: dict[str, Any]) -> bool:
 
 def lost(line: dict[str, Any]) -> bool:
     return line["signal"] != "LIVE" and line["result"] is None
+
+
+def rates(lines: Sequence[dict[str, Any]]) -> list[int]:
+    """Results in each whole second: their median survives a moment of the machine's other work."""
+    times = [line["time_s"] for line in lines if line["result"] is not None]
+    counts, _ = np.histogram(times, np.arange(times[0], times[-1], 1.0))
+    return [int(count) for count in counts]

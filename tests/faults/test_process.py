@@ -13,11 +13,12 @@ import termios
 import time
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import av
 import pytest
 
-from tests.faults.processes import Stream, live, write_stream
+from tests.faults.processes import RATE, Stream, live, rates, write_stream
 
 
 @pytest.fixture(scope="session")
@@ -40,29 +41,28 @@ def noisy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kill_while_recording(clip: Path, work: Path, after_s: float) -> float:
-    """Return how many seconds of the recording are lost."""
+    """Return how many seconds of what was shown are lost."""
     folder = work / f"recorded-{after_s}"
     words = ["--record", str(folder), "--record-clean", "--record-free-mb", "1"]
     with Stream(str(clip), work, *words) as stream:
         stream.wait_for(lambda line: live(line) and line["recording"], 20)
-        began = time.monotonic()
         time.sleep(after_s)
         stream.send(signal.SIGKILL)
-        took = time.monotonic() - began
         stream.wait(5)
+        shown = [line["time_s"] for line in stream.read()]
     files = sorted(folder.iterdir())
     assert [path.name.split("-")[1] for path in files] == ["clean.mp4", "overlay.mp4"]
-    return max(took - seconds_in(path) for path in files)
+    return max(shown[-1] - shown[0] - seconds_in(path) for path in files)
 
 
 def test_a_kill_costs_a_recording_a_second_at_most(long_clip: Path, work: Path) -> None:
-    assert kill_while_recording(long_clip, work, 4.3) <= 1.3  # and what the machine's load adds
+    assert kill_while_recording(long_clip, work, 4.3) <= 1
 
 
 @pytest.mark.slow_fault
 def test_fifty_kills(long_clip: Path, work: Path) -> None:
     losses = [kill_while_recording(long_clip, work, 2.5 + 0.05 * n) for n in range(50)]
-    assert max(losses) <= 1.3, losses
+    assert max(losses) <= 1, losses
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -127,8 +127,8 @@ def check_that_live_went_on(stream: Stream, said: str) -> None:
     after = lines[end:]
     assert len(after) > 30
     assert all(live(line) for line in after)
-    spans = after[-1]["time_s"] - after[0]["time_s"], lines[end - 1]["time_s"] - lines[0]["time_s"]
-    assert (len(after) - 1) / spans[0] > 0.9 * (end - 1) / spans[1]  # at the rate of before
+    before = min(RATE, median(rates(lines[:end])))  # above it, a start is made up for
+    assert median(rates(after)) >= 0.95 * before
 
 
 def test_a_disk_that_takes_no_more(noisy_clip: Path, work: Path) -> None:

@@ -23,33 +23,41 @@ ORIN = Gpu("Orin", "8.7", "12.6", "540.4")
 HERE = Environment("tensorrt", "10.3.0", ORIN, "plugin")
 
 
+MANIFEST = Manifest(
+    engine_sha256="",
+    backend="tensorrt",
+    backend_version="10.3.0",
+    compute_capability="8.7",
+    gpu="Orin",
+    cuda="12.6",
+    driver="540.4",
+    plugin_sha256="plugin",
+    plugin_version="1",
+    onnx="",
+    onnx_sha256="",
+    weights_sha256="weights",
+    variant="tiny",
+    names=("polyp",),
+    precision="fp16",
+    unquantised_layers=(),
+    shapes={"image": ((1, 256, 256, 3), (2, 256, 256, 3), (4, 256, 256, 3))},
+    layers={"PLUGIN_V3": 4},
+    gate={"dice": 0.9995},
+    command=("rwkv-edge", "build", "--weights", "my best.safetensors", "--fp16"),
+)
+
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
     path = tmp_path / "tiny-fp16.engine"
     path.write_bytes(b"an engine")
     source = tmp_path / "tiny.onnx"
     source.write_bytes(b"a model")
-    manifest = Manifest(
+    manifest = replace(
+        MANIFEST,
         engine_sha256=file_sha256(path),
-        backend="tensorrt",
-        backend_version="10.3.0",
-        compute_capability="8.7",
-        gpu="Orin",
-        cuda="12.6",
-        driver="540.4",
-        plugin_sha256="plugin",
-        plugin_version="1",
         onnx=str(source),
         onnx_sha256=file_sha256(source),
-        weights_sha256="weights",
-        variant="tiny",
-        names=("polyp",),
-        precision="fp16",
-        unquantised_layers=(),
-        shapes={"image": ((1, 256, 256, 3), (2, 256, 256, 3), (4, 256, 256, 3))},
-        layers={"PLUGIN_V3": 4},
-        gate={"dice": 0.9995},
-        command=("rwkv-edge", "build", "--weights", "my best.safetensors", "--fp16"),
     )
     write_manifest(path, manifest)
     return path

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rwkv_edge.config import Outside
 from rwkv_edge.data.synth import render_clip
 from rwkv_edge.preprocess import UInt8Array
 from rwkv_edge.video.field_of_view import FieldOfView, FieldOfViewTracker
@@ -62,11 +63,36 @@ def test_the_name_beside_it_is_cut_and_hidden(shape: str) -> None:
     image = picture(drawn(shape))
     view = FieldOfViewTracker().update(image)
     assert view is not None
-    hidden = view.hide_outside(image)
+    hidden = view.without_outside(image, Outside.BLACK)
     assert image[:90, :90].max() == 255  # the name is there
     assert hidden[:90, :90].max() == 0
+    assert view.without_outside(image, Outside.SHOW) is image
     assert view.crop(image).max() < 255
     assert view.crop(image).shape[:2] == (view.box[3], view.box[2])
+
+
+def sharpest_edge(image: UInt8Array) -> int:
+    """The largest step between two neighbouring pixels."""
+    return max(int(np.abs(np.diff(image.astype(int), axis=axis)).max()) for axis in (0, 1))
+
+
+@pytest.mark.parametrize("size", [SIZE, (1080, 1920), (241, 321)])
+def test_what_is_blurred_has_no_letters(size: tuple[int, int]) -> None:
+    """A reader needs edges; and the means that are left of two names hardly differ."""
+    region = drawn("circle", size)
+    blurred = []
+    for name in ("DOE", "ROY"):
+        image = picture(region)
+        scale = size[0] / 300
+        cv2.putText(image, name, (4, size[0] // 2), cv2.FONT_HERSHEY_DUPLEX, scale, (255,) * 3, 2)
+        view = FieldOfViewTracker().update(image)
+        assert view is not None
+        outside = np.s_[:, : view.box[0]]
+        assert sharpest_edge(image[outside]) > 200
+        blurred.append(view.without_outside(image, Outside.BLUR))
+        assert sharpest_edge(blurred[-1][outside]) <= 8  # of 255
+        np.testing.assert_array_equal(blurred[-1][view.region > 0], image[view.region > 0])
+    assert np.abs(blurred[0][outside].astype(int) - blurred[1][outside]).max() < 24
 
 
 def test_a_picture_without_border_is_whole() -> None:

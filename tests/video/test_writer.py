@@ -114,6 +114,20 @@ def test_killed_file_is_playable(tmp_path: Path) -> None:
     assert len(read_clip(path)) >= last - 15  # all but the fragment of the last second
 
 
+@pytest.mark.parametrize("fps", [3.0, 10.0, 60.0])
+def test_a_fragment_is_short_however_slowly_frames_come(fps: float, tmp_path: Path) -> None:
+    """What the network makes of a source may be a third of the frames that it sends."""
+    video = VideoWriter(tmp_path / "a.mp4", 25)
+    rng = np.random.default_rng(0)
+    for index in range(round(6 * fps) + 1):
+        video.write(rng.integers(0, 255, (48, 64, 3), np.uint8), index / fps)
+    copied = tmp_path / "at-the-kill.mp4"
+    copied.write_bytes((tmp_path / "a.mp4").read_bytes())
+    video.close()
+    assert read_clip(copied)[-1][0] >= 5.0
+    assert read_clip(tmp_path / "a.mp4")[-1][0] == pytest.approx(6, abs=1e-3)
+
+
 def test_full_disk(tmp_path: Path) -> None:
     script = (
         "import resource, sys, numpy, pathlib; from rwkv_edge.video.writer import VideoWriter\n"
