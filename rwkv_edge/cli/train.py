@@ -127,5 +127,5 @@ def train(
     if not processes.leads:
         return
     print(f"best weights: {best}")
-    print(f"pictures: {folder}/curves.png, {folder}/validation.png")
+    print(f"pictures: {folder}/training.png, {folder}/curves.png, {folder}/validation.png")
     print(f"next: rwkv-edge eval --data {settings.data} --weights {best}")

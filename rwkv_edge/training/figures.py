@@ -1,4 +1,4 @@
-"""The pictures of a run: its curves, and validation images with both masks."""
+"""The pictures of a run: its curves, what it trains on, and validation images with both masks."""
 
 from __future__ import annotations
 
@@ -52,6 +52,22 @@ def draw_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
         axes.grid(alpha=0.3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
+
+
+def draw_training_grid(path: Path, images: UInt8Array, masks: UInt8Array) -> None:
+    """Draw augmented training images with their outlines, to be looked at before hours are spent.
+
+    Args:
+        path: PNG to write.
+        images: (N, H, W, 3) uint8 BGR.
+        masks: (N, H, W) uint8 class labels.
+    """
+    tiles = []
+    for image, mask in zip(images, masks, strict=True):
+        picture = image.copy()
+        draw_contour(picture, (mask > 0).astype(np.uint8), TRUTH_COLOUR, line_width(picture))
+        tiles.append((picture, ""))
+    write_image(path, picture_grid(tiles, GRID_COLUMNS))
 
 
 def draw_validation_grid(

@@ -18,10 +18,10 @@ from rwkv_edge.models import CheckpointInfo, Segmenter, create_model, load_check
 from rwkv_edge.models.checkpoint import save_checkpoint
 from rwkv_edge.ops import extension
 from rwkv_edge.preprocess import UInt8Array, check_input_size
-from rwkv_edge.training.augment import resize
+from rwkv_edge.training.augment import augment, resize
 from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
-from rwkv_edge.training.figures import draw_validation_grid
+from rwkv_edge.training.figures import GRID_IMAGES, draw_training_grid, draw_validation_grid
 from rwkv_edge.training.losses import dice_bce_loss, image_dice
 from rwkv_edge.training.memory import keep_freed_memory
 from rwkv_edge.training.pictures import Pictures, load_pictures
@@ -48,7 +48,8 @@ def train(
     Written there after every epoch: `weights/best.safetensors` (the averaged weights of the best
     validation Dice, and in float16 `best-fp16.safetensors`), `weights/last.safetensors` (the run's
     state, to resume from: on a CPU to the bit, where epochs are counted and not minutes),
-    `results.csv`, `curves.png`; `args.yaml` at the start and `validation.png` at the end.
+    `results.csv`, `curves.png`; at the start `args.yaml` and `training.png` (augmented pictures),
+    at the end `validation.png`.
 
     Args:
         settings: what to train on what, and how.
@@ -152,6 +153,7 @@ class _Run:
     def fit(self) -> None:
         if self.state.epoch == 0 and self.processes.leads:
             self.settings.save(self.folder / "args.yaml")
+            self._draw_training()
         results = Results(self.folder, self.state.epoch)
         self.started = time.monotonic() - sum(row["seconds"] for row in results.rows)
         while self._share(self.state.epoch) < 1:
@@ -274,6 +276,15 @@ class _Run:
         save_checkpoint(self.best_path, weights, self.info)
         half_path = self.best_path.with_name("best-fp16.safetensors")
         save_checkpoint(half_path, weights, self.info, half=True)
+
+    def _draw_training(self) -> None:
+        chosen = torch.linspace(0, len(self.pictures) - 1, min(GRID_IMAGES, len(self.pictures)))
+        images, masks = (x.cpu() for x in self.pictures.batch(chosen.long()))
+        with torch.random.fork_rng(devices=[]):
+            pixels, labels = augment(images, masks, self.settings.imgsz, self.step.shares)
+        draw_training_grid(
+            self.folder / "training.png", pixels.numpy(), labels.to(torch.uint8).numpy()
+        )
 
     @torch.no_grad()
     def _draw_validation(self) -> None:

@@ -33,6 +33,7 @@ def test_a_run_leaves_everything_it_promises(finished: Path) -> None:
         "args.yaml",
         "curves.png",
         "results.csv",
+        "training.png",
         "validation.png",
         "weights",
     ]
@@ -41,7 +42,7 @@ def test_a_run_leaves_everything_it_promises(finished: Path) -> None:
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row["images_per_second"]) > 0 for row in rows)
     assert all(float(row["peak_mb"]) > 100 for row in rows)  # Torch alone takes that
-    for name in ("curves.png", "validation.png"):
+    for name in ("curves.png", "training.png", "validation.png"):
         assert cv2.imread(str(finished / name)).std() > 0
     _, info = load_model(finished / "weights" / "best.safetensors")
     assert (info.variant, info.imgsz) == ("tiny", (32, 32))
