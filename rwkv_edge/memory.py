@@ -1,15 +1,18 @@
-"""Memory of this process and of the machine, as Linux counts it.
+"""Memory of this process and of the machine as Linux counts it, and what the C library keeps.
 
 Not `ru_maxrss`: a child inherits that of the parent which started it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from pathlib import Path
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MACHINE = Path("/proc/meminfo")
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _LIMIT, _USED = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
 
 
@@ -40,6 +43,36 @@ def reset_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+def keep_freed_memory() -> None:
+    """Stop glibc from returning every large tensor to the kernel and zeroing it anew.
+
+    On a CPU the page faults of freshly mapped activations cost a tenth of a training step or more
+    (see benchmarks/README.md). Does nothing outside Linux with glibc.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def return_freed_memory() -> None:
+    """Give the kernel what was freed in between: a program that runs for days scatters its memory.
+
+    Does nothing outside Linux with glibc.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "malloc_trim") and hasattr(libc, "mallopt") else None
 
 
 def _field(file: Path, name: str) -> int | None:

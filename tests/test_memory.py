@@ -48,3 +48,23 @@ def test_a_container_has_no_more_than_its_limit(
     assert memory.available_bytes() == 9000 * 1024
     (tmp_path / "_MACHINE").unlink()
     assert memory.available_bytes() is None
+
+
+KEPT = """
+from rwkv_edge.memory import keep_freed_memory, resident_bytes, return_freed_memory
+keep_freed_memory()
+blocks = [bytes(50_000) for _ in range(800)]  # below the size that malloc maps by itself
+held = resident_bytes()
+blocks = blocks[::100]  # some stay, scattered
+kept = resident_bytes()
+return_freed_memory()
+left = resident_bytes()
+assert held - kept < 4e6, (held, kept)
+assert kept - left > 30e6, (kept, left)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone keeps and returns")
+def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from rwkv_edge.config import SIZES, RWKVUNetSize
 from rwkv_edge.data.pairs import DataSet, Pair, find_pairs, load_dataset
 from rwkv_edge.errors import DataError, RwkvEdgeError, UsageError
 from rwkv_edge.files import make_folder
-from rwkv_edge.memory import peak_bytes
+from rwkv_edge.memory import keep_freed_memory, peak_bytes
 from rwkv_edge.models import CheckpointInfo, Segmenter, create_model, load_checkpoint
 from rwkv_edge.models.checkpoint import save_checkpoint
 from rwkv_edge.ops import extension
@@ -23,7 +23,6 @@ from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
 from rwkv_edge.training.figures import GRID_IMAGES, draw_training_grid, draw_validation_grid
 from rwkv_edge.training.losses import dice_bce_loss, image_dice
-from rwkv_edge.training.memory import keep_freed_memory
 from rwkv_edge.training.pictures import Pictures, load_pictures
 from rwkv_edge.training.progress import Progress
 from rwkv_edge.training.results import Results
