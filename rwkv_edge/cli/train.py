@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rwkv_edge.files import check_run_name
+
 
 def train(
     data: Annotated[
@@ -59,7 +61,9 @@ def train(
         Path | None,
         typer.Option(help="Weights to start from; an upstream ImageNet encoder will do."),
     ] = None,
-    name: Annotated[str, typer.Option(help="The run is kept in runs/train/NAME.")] = "exp",
+    name: Annotated[
+        str, typer.Option(help="The run is kept in runs/train/NAME.", callback=check_run_name)
+    ] = "exp",
     resume: Annotated[
         bool, typer.Option(help="Continue the run NAME, with the settings it was started with.")
     ] = False,
