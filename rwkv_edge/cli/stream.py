@@ -85,7 +85,7 @@ def stream(
         allow_cpu_fallback and any(path and path.suffix == ".engine" for path in (weights, model)),
     )  # fmt: skip
     if not web:
-        page = {"--host": host != "127.0.0.1", "--cert": cert, "--key": key}
+        page: dict[str, Any] = {"--host": host != "127.0.0.1", "--cert": cert, "--key": key}
         page |= {"--insecure-plain-http": insecure_plain_http, "--allow-host": allow_host}
         live.check_companions(page | {"--token-file": token_file}, "--web")
     if output_rtsp is None:
