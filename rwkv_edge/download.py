@@ -35,7 +35,7 @@ def is_address(source: str) -> bool:
 
 def join(base: str, name: str) -> str:
     """Return the file `name` of a mirror: an address, or a folder."""
-    return f"{base.rstrip('/')}/{name}" if is_address(base) else str(Path(base) / name)
+    return f"{base.rstrip('/')}/{name}" if "://" in base else str(Path(base) / name)
 
 
 def fetch(
@@ -62,7 +62,7 @@ def fetch(
         DownloadError: it cannot be had, or is not the file that was meant.
         OutputError: `target` cannot be written.
     """
-    if is_address(source):
+    if "://" in source:
         _check_address(source, sha256)
     digest, done = hashlib.sha256(), 0
     with atomic_path(target) as temporary, temporary.open("wb") as file:
@@ -87,6 +87,8 @@ def fetch(
 
 def _check_address(address: str, sha256: str | None) -> None:
     parts = urlsplit(address)
+    if not is_address(address):
+        raise DownloadError(f"{address}: only https://, http:// and paths can be fetched from")
     if not parts.hostname:
         raise DownloadError(f"{address}: not an address")
     if parts.scheme == "http" and sha256 is None and parts.hostname not in _LOOPBACK:

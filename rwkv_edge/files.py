@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rwkv_edge.errors import OutputError
+from rwkv_edge.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +117,17 @@ def write_image(target: Path, image: NDArray[np.uint8]) -> None:
         raise OutputError(f"cannot write {target}: '{target.suffix}' is not a picture format")
     with atomic_path(target) as temporary:
         temporary.write_bytes(encoded.tobytes())
+
+
+def check_run_name(name: str) -> str:
+    """Return `name` if a folder of `runs/<command>` can have it.
+
+    Raises:
+        UsageError: it is empty, or leads elsewhere.
+    """
+    if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+        raise UsageError(f"--name {name!r}: give a plain name, not a path")
+    return name
 
 
 def new_run_folder(command: str, name: str = "exp") -> Path:

@@ -140,3 +140,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, loopback: Loopback) -> 
         with pytest.raises(OutputError, match="choose another folder"):
             fetch(f"{loopback.address}/w", folder / "w.bin", sha256=SHA256)
     assert not loopback.asked
+
+
+def test_an_address_of_another_kind(tmp_path: Path) -> None:
+    target = tmp_path / "out" / "w.bin"
+    target.parent.mkdir()
+    fails(join("ftp://box", "w.bin"), target, "ftp://box/w.bin: only https://, http:// and paths")

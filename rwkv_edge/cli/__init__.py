@@ -49,5 +49,7 @@ def _is_for_the_user(error: Exception) -> bool:
 def _message(error: Exception) -> str:
     if isinstance(error, RwkvEdgeError):
         return str(error)
-    text = error.format_message()  # type: ignore[attr-defined]
-    return " ".join(f"{text} See rwkv-edge --help.".split())
+    text = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "rwkv-edge"
+    return f"{text or 'a command is missing'}; see {command} --help".replace(".;", ";")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rwkv_edge.cli.loading import ImgszOption
+from rwkv_edge.cli.loading import ImgszOption, NameOption
 from rwkv_edge.config import DEFAULT_VARIANT
 
 
@@ -45,7 +45,7 @@ def benchmark(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/benchmark/NAME.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the run; taken ones get a number.")] = "exp",
+    name: NameOption = "exp",
     json: Annotated[
         str | None, typer.Option(help="Write the record to this file too, or to - (stdout).")
     ] = None,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rwkv_edge.cli.eval import ConfOption, JsonOption, NameOption, SplitOption
-from rwkv_edge.cli.loading import BackendOption, ImgszOption
+from rwkv_edge.cli.eval import ConfOption, JsonOption, SplitOption
+from rwkv_edge.cli.loading import BackendOption, ImgszOption, NameOption
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
 if TYPE_CHECKING:

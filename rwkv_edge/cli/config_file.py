@@ -22,21 +22,27 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         raise UsageError(f"--config {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path}: not TOML ({error})") from error
-    names = {
-        option.lstrip("-").replace("-", "_"): parameter.name
+    options = {
+        option.lstrip("-").replace("_", "-"): (parameter, option in parameter.secondary_opts)
         for parameter in context.command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
         if parameter.name not in ("config", "help")
     }
-    defaults = {}
+    defaults: dict[str, Any] = {}
     for key, value in values.items():
-        name = names.get(key.replace("-", "_"))
-        if name is None:
-            known = ", ".join(sorted(key.replace("_", "-") for key in names))
+        if key.replace("_", "-") not in options:
+            known = ", ".join(sorted(options))
             raise UsageError(f"--config {path}: no option '{key}'; there are {known}")
-        if isinstance(value, dict | list):
-            raise UsageError(f"--config {path}: '{key}' must be a single value")
-        defaults[name] = value
+        parameter, negates = options[key.replace("_", "-")]
+        repeatable = getattr(parameter, "multiple", False)
+        if isinstance(value, dict) or isinstance(value, list) != repeatable:
+            form = "a list" if repeatable else "a single value"
+            raise UsageError(f"--config {path}: '{key}' must be {form}")
+        if negates and not isinstance(value, bool):
+            raise UsageError(f"--config {path}: '{key}' must be true or false")
+        if parameter.name in defaults:
+            raise UsageError(f"--config {path}: '{key}' is given twice")
+        defaults[str(parameter.name)] = not value if negates else value
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
 

@@ -74,6 +74,8 @@ def fetch(
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise UsageError(f"--sha256 {sha256}: give 64 hexadecimal digits")
     row = sources[name]
+    if source is not None and Path(source).is_dir():
+        raise UsageError(f"--from {source}: is a folder; give the archive itself")
     address = source or row.url
     if address is None:
         raise DownloadError(f"{name}: no address to fetch it from; see {row.page} ({row.note})")

@@ -12,6 +12,7 @@ from rwkv_edge.cli.loading import (
     BackendOption,
     ImgszOption,
     ModelOption,
+    NameOption,
     VariantOption,
     WeightsOption,
 )
@@ -34,7 +35,6 @@ SplitOption = Annotated[
 ConfOption = Annotated[
     float, typer.Option(help="Probability from which a pixel counts as lesion, 0 to 1.")
 ]
-NameOption = Annotated[str, typer.Option(help="Of the run; taken ones get a number.")]
 JsonOption = Annotated[
     str | None, typer.Option(help="Write the figures as JSON to this file, '-' for stdout.")
 ]

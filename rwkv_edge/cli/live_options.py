@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -117,6 +117,19 @@ WebRtcOption = Annotated[
         help="Offer other machines the picture by WebRTC, too, if aiortc is installed.",
     ),
 ]
+
+
+def check_companions(options: dict[str, Any], companion: str) -> None:
+    """Refuse options that would do nothing without another one.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    from rwkv_edge.errors import UsageError
+
+    for option, value in options.items():
+        if value:
+            raise UsageError(f"{option} does nothing without {companion}: add it")
 
 
 def check_live_options(

@@ -13,6 +13,7 @@ from rwkv_edge import __version__
 from rwkv_edge.cache import cache_folder
 from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
 from rwkv_edge.errors import BackendError, MissingDependencyError, UsageError
+from rwkv_edge.files import check_run_name
 from rwkv_edge.weights import shipped_checkpoint, shipped_onnx
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ ImgszOption = Annotated[
     typer.Option(
         help="Network input: SIDE or HEIGHTxWIDTH, multiples of 16. Default: the model's own."
     ),
+]
+
+NameOption = Annotated[
+    str,
+    typer.Option(help="Of the run; taken ones get a number.", callback=check_run_name),
 ]
 
 

@@ -14,6 +14,7 @@ from rwkv_edge.cli.loading import (
     BackendOption,
     ImgszOption,
     ModelOption,
+    NameOption,
     VariantOption,
     WeightsOption,
 )
@@ -42,7 +43,7 @@ def run(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/run/NAME.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the run; taken ones get a number.")] = "exp",
+    name: NameOption = "exp",
     save: Annotated[
         bool, typer.Option(help="Write overlay.mp4, or overlays/*.jpg for images.")
     ] = True,

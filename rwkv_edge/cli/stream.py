@@ -84,6 +84,12 @@ def stream(
         (record_file_mb, record_file_minutes, record_free_mb), record_clean and record is None,
         allow_cpu_fallback and any(path and path.suffix == ".engine" for path in (weights, model)),
     )  # fmt: skip
+    if not web:
+        page: dict[str, Any] = {"--host": host != "127.0.0.1", "--cert": cert, "--key": key}
+        page |= {"--insecure-plain-http": insecure_plain_http, "--allow-host": allow_host}
+        live.check_companions(page | {"--token-file": token_file}, "--web")
+    if output_rtsp is None:
+        live.check_companions({"--output-credentials": output_credentials}, "--output-rtsp")
 
     from rwkv_edge.cli.live_page import live_page
     from rwkv_edge.cli.loading import open_runner
@@ -123,11 +129,11 @@ def stream(
         if web:
             token = read_token(token_file) if token_file else None
             names = tuple(allow_host or ())
-            page = WebOptions(
+            options = WebOptions(
                 host, port, cert, key, insecure_plain_http, names, token, webrtc=webrtc
             )
             sinks.append(
-                stack.enter_context(live_page(controls, page, can_record=record is not None))
+                stack.enter_context(live_page(controls, options, can_record=record is not None))
             )
         if not headless:
             add(LiveWindow(controls))

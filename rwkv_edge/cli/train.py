@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from rwkv_edge.files import check_run_name
+
 
 def train(
     data: Annotated[
-        Path | None, typer.Option(help="Data set: a YAML, or a folder with train/ and validation/.")
+        Path | None,
+        typer.Option(help="A folder with images/ and masks/, of splits, or of volumes; or a YAML."),
     ] = None,
     variant: Annotated[str, typer.Option(help="tiny, small, base or unet.")] = "tiny",
     extra: Annotated[
@@ -59,7 +62,9 @@ def train(
         Path | None,
         typer.Option(help="Weights to start from; an upstream ImageNet encoder will do."),
     ] = None,
-    name: Annotated[str, typer.Option(help="The run is kept in runs/train/NAME.")] = "exp",
+    name: Annotated[
+        str, typer.Option(help="The run is kept in runs/train/NAME.", callback=check_run_name)
+    ] = "exp",
     resume: Annotated[
         bool, typer.Option(help="Continue the run NAME, with the settings it was started with.")
     ] = False,
@@ -87,7 +92,9 @@ def train(
         settings = TrainSettings.load(folder / "args.yaml")
     else:
         if data is None:
-            raise UsageError("--data is missing: a YAML, or a folder with train/ and validation/")
+            raise UsageError(
+                "--data is missing: give a folder with images/ and masks/, of splits, or a YAML"
+            )
         if started:
             raise UsageError(f"{folder} holds a run; add --resume, or choose another --name")
         if epochs is not None and minutes is not None:

@@ -70,7 +70,9 @@ def groups_by_csv(pairs: Sequence[Pair], file: Path) -> list[str]:
             for row in reader:
                 if row["image"] and row["group"]:
                     found.setdefault(row["image"].strip(), set()).add(row["group"].strip())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as CSV ({error})") from error
     groups, problems = [], []
     for pair in pairs:

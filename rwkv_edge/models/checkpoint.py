@@ -101,6 +101,8 @@ def load_model(path: Path, variant: str | None = None) -> tuple[nn.Module, Check
     info = read_info(path)
     if info is None:
         if variant is None:
+            if not path.is_file():
+                raise CheckpointError(f"{path}: no such file")
             raise CheckpointError(
                 f"{path}: does not say which variant it is; add --variant {'|'.join(VARIANTS)}"
             )

@@ -58,8 +58,9 @@ class Processes:
         parts = self.count * settings.accumulate
         if settings.batch % parts:
             raise UsageError(
-                f"--batch {settings.batch} cannot be shared evenly by {self.count} processes "
-                f"with --accumulate {settings.accumulate}; give a multiple of {parts}"
+                f"--batch {settings.batch} cannot be shared evenly by {self.count} "
+                f"process{'es' if self.count > 1 else ''} with --accumulate "
+                f"{settings.accumulate}; give a multiple of {parts}"
             )
         if settings.cuda_graph and self.count > 1:
             raise UsageError("--cuda-graph captures the step of one process; leave it out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def train(
         torch.backends.cudnn.benchmark = True  # shapes repeat
     if processes.leads:
         _announce_kernels(settings, device)
+        _warn_of_validation(data)
     with processes.together(device), Progress(shown=processes.leads) as progress:
         run = _Run(settings, data, folder, device, progress, processes)
         if resume:
@@ -88,6 +90,22 @@ def _announce_kernels(settings: TrainSettings, device: torch.device) -> None:
     print(f"bi-WKV: {extension.describe(device)}", flush=True)
     if settings.cuda_graph and device.type == "cuda" and (reason := extension.why_not()):
         raise UsageError(f"--cuda-graph needs the fused bi-WKV kernels: {reason}")
+
+
+def _warn_of_validation(data: DataSet) -> None:
+    """Say where the Dice that chooses the best weights says nothing about other images."""
+    if data.splits.get("val"):
+        return
+    what = (
+        "the test images choose the best weights"
+        if data.splits.get("test")
+        else ("validated on the training images themselves")
+    )
+    print(
+        f"warning: {data.path} has no 'val' split: {what}; see rwkv-edge split --help",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 class _Run:

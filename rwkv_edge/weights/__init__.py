@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rwkv_edge.config import DEFAULT_IMGSZ
-from rwkv_edge.errors import CheckpointError
+from rwkv_edge.config import DEFAULT_IMGSZ, VARIANTS
+from rwkv_edge.errors import CheckpointError, UsageError
 from rwkv_edge.weights.registry import FOLDER, load_registry
 
 __all__ = ["FOLDER", "checkpoint_name", "onnx_name", "shipped_checkpoint", "shipped_onnx"]
@@ -31,6 +31,7 @@ def shipped_checkpoint(variant: str, then: str = PASS_THEM) -> Path:
 
     Raises:
         CheckpointError: there is none for this variant.
+        UsageError: there is no such variant.
     """
     return _find(variant, checkpoint_name(variant), then)
 
@@ -44,6 +45,8 @@ def shipped_onnx(variant: str, then: str = PASS_THEM) -> Path:
 
 
 def _find(variant: str, name: str, then: str) -> Path:
+    if variant not in VARIANTS:
+        raise UsageError(f"no variant '{variant}'; choose one of {', '.join(VARIANTS)}")
     shipped = FOLDER / name
     if shipped.is_file():
         return shipped

@@ -64,6 +64,11 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         (["export", "--imgsz", "big"], "give SIDE or HEIGHTxWIDTH"),
         (["run", "--source", "x.png", "--backend", "abacus"], "choose one of auto"),
         (["run", "--source", "x.png", "--imgsz", "250"], "not a positive multiple of 16"),
+        (["run", "--source", "x.png", "--name", "a/b"], "--name 'a/b': give a plain name"),
+        (["train", "--data", "x", "--name", ".."], "--name '..': give a plain name"),
+        (["export", "--variant", "huge"], "no variant 'huge'; choose one of tiny"),
+        (["data"], "error: a command is missing; see rwkv-edge data --help"),
+        (["data", "fetch"], "error: Missing argument 'name'; see rwkv-edge data fetch --help"),
     ],
 )
 def test_wrong_values(
@@ -87,6 +92,7 @@ def test_wrong_values(
         (["export", "--weights", "none.safetensors"], "none.safetensors: no such file"),
         (["export", "--variant", "small", "--weights", "{tiny}"], "holds a 'tiny', not a 'small'"),
         (["eval", "--data", "x", "--model", "none.onnx"], "no such"),
+        (["export", "--weights", "none"], "none: no such file"),
     ],
 )
 def test_failures(

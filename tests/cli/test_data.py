@@ -103,6 +103,10 @@ def test_wrong_words(server: Loopback, capsys: pytest.CaptureFixture[str]) -> No
         "error: 'moon': choose one of discs, closed",
     )
     assert fails(capsys, *ACCEPT, "--sha256", "abc")[0] == 2
+    assert fails(capsys, *ACCEPT, "--from", ".") == (
+        2,
+        "error: --from .: is a folder; give the archive itself",
+    )
     code, line = fails(capsys, "data", "fetch", "closed", "--accept-licence")
     assert code == 1
     assert "no address to fetch it from; see https://example.invalid/discs (Ask.)" in line

@@ -26,7 +26,10 @@ def test_the_options_are_those_of_stream() -> None:
 def test_what_is_wrong_is_refused_as_by_stream(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert fails(capsys, "serve") == (2, "error: Missing option '--source'. See rwkv-edge --help.")
+    assert fails(capsys, "serve") == (
+        2,
+        "error: Missing option '--source'; see rwkv-edge serve --help",
+    )
     code, line = fails(capsys, "serve", "--source", "x.mp4", "--conf", "2")
     assert (code, line) == (2, "error: --conf 2: it must lie between 0 and 1")
     code, line = fails(capsys, "serve", "--source", "x.mp4", "--host", "0.0.0.0")

@@ -9,9 +9,11 @@ import cv2
 import pytest
 import torch
 
+from rwkv_edge.data.pairs import load_dataset
 from rwkv_edge.errors import CheckpointError, DataError, UsageError
 from rwkv_edge.models import load_model
 from rwkv_edge.training import TrainSettings, train
+from rwkv_edge.training.loop import _warn_of_validation
 from rwkv_edge.training.results import COLUMNS, Results
 
 
@@ -217,3 +219,22 @@ def test_a_run_from_before_the_speed_was_measured_resumes(tmp_path: Path) -> Non
     results.write()
     again = Results(tmp_path, 2)
     assert again.rows == [old, new]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("all",), "no 'val' split: validated on the training images themselves"),
+        (("train", "test"), "no 'val' split: the test images choose the best weights"),
+        (("train", "val"), ""),
+    ],
+)
+def test_a_missing_validation_split_is_named(
+    names: tuple[str, ...], message: str, disc_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = load_dataset(disc_data)
+    pairs = data.pairs("train")
+    _warn_of_validation(dataclasses.replace(data, splits=dict.fromkeys(names, pairs)))
+    said = capsys.readouterr().err
+    assert message in said
+    assert bool(said) == bool(message)
