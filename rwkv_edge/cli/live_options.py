@@ -9,11 +9,15 @@ import typer
 
 from rwkv_edge.config import Outside
 
+_SOURCE, _PICTURE, _OUTPUT, _PAGE = "Source", "Picture", "Output", "Live page"
+"""The parts of the help, which would be one long list."""
+
 SourceOption = Annotated[
     str,
     typer.Option(
         help="rtsp://, http://, a camera's index, v4l2:///dev/video0, csi://0, a GStreamer "
-        "pipeline, or a file, folder or pattern, played at its own rate."
+        "pipeline, or a file, folder or pattern, played at its own rate.",
+        rich_help_panel=_SOURCE,
     ),
 ]
 CpuFallbackOption = Annotated[
@@ -22,92 +26,153 @@ CpuFallbackOption = Annotated[
         "--allow-cpu-fallback", help="Go on in ONNX Runtime if the backend fails, and say so."
     ),
 ]
-HeadlessOption = Annotated[bool, typer.Option("--headless", help="Open no window.")]
-RecordOption = Annotated[Path | None, typer.Option(help="Record into this folder, from the start.")]
+HeadlessOption = Annotated[
+    bool, typer.Option("--headless", help="Open no window.", rich_help_panel=_OUTPUT)
+]
+RecordOption = Annotated[
+    Path | None,
+    typer.Option(help="Record into this folder, from the start.", rich_help_panel=_OUTPUT),
+]
 RecordCleanOption = Annotated[
-    bool, typer.Option("--record-clean", help="Also record the picture without the overlay.")
+    bool,
+    typer.Option(
+        "--record-clean",
+        help="Also record the picture without the overlay.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 RecordFileMbOption = Annotated[
-    float, typer.Option(help="Begin a new file after so many megabytes.")
+    float, typer.Option(help="Begin a new file after so many megabytes.", rich_help_panel=_OUTPUT)
 ]
 RecordFileMinutesOption = Annotated[
-    float, typer.Option(help="Begin a new file after so many minutes.")
+    float, typer.Option(help="Begin a new file after so many minutes.", rich_help_panel=_OUTPUT)
 ]
 RecordFreeMbOption = Annotated[
-    float, typer.Option(help="Stop recording when less than this is free on the disk.")
+    float,
+    typer.Option(
+        help="Stop recording when less than this is free on the disk.", rich_help_panel=_OUTPUT
+    ),
 ]
 JsonOption = Annotated[
     str | None,
-    typer.Option(help="Write JSON lines to this file, or to - (standard output)."),
+    typer.Option(
+        help="Write JSON lines to this file, or to - (standard output).", rich_help_panel=_OUTPUT
+    ),
 ]
 SummaryOption = Annotated[
-    str | None, typer.Option(help="Write the summary as JSON to this file, or to -.")
+    str | None,
+    typer.Option(help="Write the summary as JSON to this file, or to -.", rich_help_panel=_OUTPUT),
 ]
 OutputRtspOption = Annotated[
     str | None,
-    typer.Option(help="Publish the screen to an RTSP server: rtsp://HOST:PORT/PATH."),
+    typer.Option(
+        help="Publish the screen to an RTSP server: rtsp://HOST:PORT/PATH.", rich_help_panel=_OUTPUT
+    ),
 ]
 OutputCredentialsOption = Annotated[
     Path | None,
-    typer.Option(help="File with user and password of that server, a line each."),
+    typer.Option(
+        help="File with user and password of that server, a line each.", rich_help_panel=_OUTPUT
+    ),
 ]
-ConfOption = Annotated[float, typer.Option(help="Probability from which a pixel counts, 0 to 1.")]
-AlphaOption = Annotated[float, typer.Option(help="Opacity of the fill, 0 to 1.")]
+ConfOption = Annotated[
+    float,
+    typer.Option(help="Probability from which a pixel counts, 0 to 1.", rich_help_panel=_PICTURE),
+]
+AlphaOption = Annotated[
+    float, typer.Option(help="Opacity of the fill, 0 to 1.", rich_help_panel=_PICTURE)
+]
 CropFovOption = Annotated[
     bool,
     typer.Option(
-        "--crop-fov/--no-crop-fov", help="Show the network the endoscope's field of view alone."
+        "--crop-fov/--no-crop-fov",
+        help="Show the network the endoscope's field of view alone.",
+        rich_help_panel=_PICTURE,
     ),
 ]
 OutsideOption = Annotated[
     Outside,
     typer.Option(
         help="What the screen, the page and recordings show outside the field of view, where "
-        "patient data is written. black and crop leave nothing of it."
+        "patient data is written. black and crop leave nothing of it.",
+        rich_help_panel=_PICTURE,
     ),
 ]
 SmoothingOption = Annotated[
-    float, typer.Option(help="Share of the past in the averaged probabilities, 0 to 0.95.")
+    float,
+    typer.Option(
+        help="Share of the past in the averaged probabilities, 0 to 0.95.", rich_help_panel=_PICTURE
+    ),
 ]
 HysteresisOption = Annotated[
     float,
-    typer.Option(help="How far below --conf a pixel may fall before it is dropped, 0 to 0.5."),
+    typer.Option(
+        help="How far below --conf a pixel may fall before it is dropped, 0 to 0.5.",
+        rich_help_panel=_PICTURE,
+    ),
 ]
 CredentialsOption = Annotated[
     Path | None,
     typer.Option(
         help="File with user and password, a line each. Else RWKV_EDGE_RTSP_USER and "
-        "RWKV_EDGE_RTSP_PASSWORD are used."
+        "RWKV_EDGE_RTSP_PASSWORD are used.",
+        rich_help_panel=_SOURCE,
     ),
 ]
-RtspTransportOption = Annotated[str, typer.Option(help="tcp or udp.")]
-FpsOption = Annotated[float, typer.Option(help="Rate of an image sequence.")]
-MaxSecondsOption = Annotated[float | None, typer.Option(help="End after so many seconds.")]
+RtspTransportOption = Annotated[str, typer.Option(help="tcp or udp.", rich_help_panel=_SOURCE)]
+FpsOption = Annotated[
+    float, typer.Option(help="Rate of an image sequence.", rich_help_panel=_SOURCE)
+]
+MaxSecondsOption = Annotated[
+    float | None, typer.Option(help="End after so many seconds.", rich_help_panel=_SOURCE)
+]
 WebOption = Annotated[
-    bool, typer.Option("--web", help="Serve a live page, to this machine unless --host says.")
+    bool,
+    typer.Option(
+        "--web",
+        help="Serve a live page, to this machine unless --host says.",
+        rich_help_panel=_PAGE,
+    ),
 ]
 HostOption = Annotated[
-    str, typer.Option(help="Address to serve the page on. 0.0.0.0: all, for other machines.")
+    str,
+    typer.Option(
+        help="Address to serve the page on. 0.0.0.0: all, for other machines.",
+        rich_help_panel=_PAGE,
+    ),
 ]
-PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")]
+PortOption = Annotated[
+    int, typer.Option(help="Port of the page; 0 takes any free one.", rich_help_panel=_PAGE)
+]
 CertOption = Annotated[
-    Path | None, typer.Option(help="Certificate (PEM): the page is served by HTTPS.")
+    Path | None,
+    typer.Option(help="Certificate (PEM): the page is served by HTTPS.", rich_help_panel=_PAGE),
 ]
-KeyOption = Annotated[Path | None, typer.Option(help="Its private key (PEM), where it is apart.")]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(help="Its private key (PEM), where it is apart.", rich_help_panel=_PAGE),
+]
 PlainHttpOption = Annotated[
     bool,
     typer.Option(
         "--insecure-plain-http",
         help="Serve other machines unencrypted: everybody on the network can read along.",
+        rich_help_panel=_PAGE,
     ),
 ]
 AllowHostOption = Annotated[
     list[str] | None,
-    typer.Option(help="A further host name to answer to, such as one of your DNS. Repeatable."),
+    typer.Option(
+        help="A further host name to answer to, such as one of your DNS. Repeatable.",
+        rich_help_panel=_PAGE,
+    ),
 ]
 TokenFileOption = Annotated[
     Path | None,
-    typer.Option(help="File with the access token. Default: a new random one, printed once."),
+    typer.Option(
+        help="File with the access token. Default: a new random one, printed once.",
+        rich_help_panel=_PAGE,
+    ),
 ]
 
 WebRtcOption = Annotated[
@@ -115,6 +180,7 @@ WebRtcOption = Annotated[
     typer.Option(
         "--webrtc/--no-webrtc",
         help="Offer other machines the picture by WebRTC, too, if aiortc is installed.",
+        rich_help_panel=_PAGE,
     ),
 ]
 

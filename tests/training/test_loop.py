@@ -129,7 +129,7 @@ def test_minutes_instead_of_epochs(
     monkeypatch.setattr(
         "rwkv_edge.training.progress.Progress.epoch_done", lambda self, *args: printed.append(args)
     )
-    monkeypatch.setattr("rwkv_edge.training.loop.time", Clock())
+    monkeypatch.setattr("rwkv_edge.training.run.time", Clock())
     train(timed, tmp_path / "whole")
     rows = read_rows(tmp_path / "whole")
     assert [int(row["imgsz"]) for row in rows] == sorted(int(row["imgsz"]) for row in rows)
@@ -201,6 +201,11 @@ def test_impossible_settings(disc_data: Path, tmp_path: Path) -> None:
         train(settings(disc_data, imgsz=100), tmp_path)
     with pytest.raises(UsageError, match="device 'warp' is not available"):
         train(settings(disc_data, device="warp"), tmp_path)
+    with pytest.raises(UsageError, match="--cuda-graph needs a CUDA GPU"):
+        train(settings(disc_data, device="cpu", cuda_graph=True), tmp_path)
+    with pytest.raises(CheckpointError, match="none: no such file"):
+        train(settings(disc_data, init=Path("none")), tmp_path)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(CheckpointError, match="cannot be resumed"):
         train(settings(disc_data), tmp_path, resume=True)
     with pytest.raises(UsageError, match=r"--batch 4 cannot be shared .* give a multiple of 3"):
