@@ -50,21 +50,27 @@ def test_a_container_has_no_more_than_its_limit(
     assert memory.available_bytes() is None
 
 
-KEPT = """
-from rwkv_edge.memory import keep_freed_memory, resident_bytes, return_freed_memory
-keep_freed_memory()
-blocks = [bytes(50_000) for _ in range(800)]  # below the size that malloc maps by itself
-held = resident_bytes()
-blocks = blocks[::100]  # some stay, scattered
-kept = resident_bytes()
-return_freed_memory()
-left = resident_bytes()
-assert held - kept < 4e6, (held, kept)
-assert kept - left > 30e6, (kept, left)
+HEAPS = """
+import ctypes, sys, threading
+from rwkv_edge.memory import limit_arenas
+if sys.argv[1] == "limited":
+    limit_arenas()
+together = threading.Barrier(12)
+def work():
+    blocks = [bytes(600) for _ in range(100)]
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+ctypes.CDLL(None).malloc_stats()
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone keeps and returns")
-def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
-    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone has arenas")
+def test_threads_share_two_heaps() -> None:
+    heaps = {}
+    for case in ("limited", "free"):
+        command = [sys.executable, "-c", HEAPS, case]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        heaps[case] = done.stderr.count("Arena ")
+    assert heaps["limited"] <= 2 < heaps["free"]

@@ -7,7 +7,6 @@ import time
 from types import TracebackType
 
 from rwkv_edge.errors import RwkvEdgeError, SourceError
-from rwkv_edge.memory import return_freed_memory
 from rwkv_edge.preprocess import size_problem
 from rwkv_edge.video.back_off import BackOff
 from rwkv_edge.video.base import Frame, Source
@@ -91,7 +90,6 @@ class Capture:
                 break
             if time.monotonic() - began > _STEADY_S:
                 back_off.reset()
-            return_freed_memory()
             self._stop.wait(back_off.next())
         self.connected = False
         self.finished = True

@@ -36,6 +36,7 @@ STREAM = ("stream", "--headless", "--source")
         (("x.mp4", "--host", "0.0.0.0"), "--host does nothing without --web"),
         (("x.mp4", "--token-file", "t"), "--token-file does nothing without --web"),
         (("x.mp4", "--config", "none.toml"), "No such file"),
+        (("x.mp4", "--summary", "."), "--summary .: is a folder"),
         (("x.mp4", "--output-rtsp", "http://me:sesame@box/x"), "give rtsp://HOST:PORT/PATH"),
         (("x.mp4", "--output-rtsp", "rtsp://b/x", "--output-credentials", "none"), "No such file"),
     ],
