@@ -11,12 +11,10 @@ import time
 from pathlib import Path
 from typing import IO, Protocol
 
-import cv2
-
 from rwkv_edge.errors import OutputError
 from rwkv_edge.files import make_folder
 from rwkv_edge.video.live import Controls, LiveFrame, Signal
-from rwkv_edge.video.sink import check_display
+from rwkv_edge.video.window import ESCAPE, Window
 
 _JOIN_S = 4.0
 
@@ -165,23 +163,18 @@ class LiveJson:
 class LiveWindow:
     """A window: q or Esc ends, space freezes, r starts and stops the recording, c the contour."""
 
-    _TITLE = "rwkv-edge"
-
     def __init__(self, controls: Controls) -> None:
         """Open the window.
 
         Raises:
             OutputError: this OpenCV has no windows, or there is no display.
         """
-        check_display()
+        self._window, self._controls = Window(), controls
         self.stopped = False
-        self._controls = controls
-        cv2.namedWindow(self._TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
 
     def write(self, frame: LiveFrame) -> None:
         """Show the picture and look at the keyboard."""
-        cv2.imshow(self._TITLE, frame.image)
-        key = cv2.waitKey(1)
+        key = self._window.show(frame.image)
         view = self._controls.view
         if key == ord(" "):
             self._controls.update(frozen=not view.frozen)
@@ -189,9 +182,8 @@ class LiveWindow:
             self._controls.update(recording=not view.recording)
         elif key == ord("c"):
             self._controls.update(contour=not view.contour)
-        gone = cv2.getWindowProperty(self._TITLE, cv2.WND_PROP_VISIBLE) < 1
-        self.stopped = key in (ord("q"), 27) or gone
+        self.stopped = key in (ord("q"), ESCAPE) or not self._window.is_open
 
     def close(self) -> None:
         """Close the window."""
-        cv2.destroyAllWindows()
+        self._window.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
 
 from rwkv_edge.errors import OutputError
 from rwkv_edge.files import make_folder, write_image
 from rwkv_edge.video.result import Result
+from rwkv_edge.video.window import ESCAPE, NO_KEY, Window
 from rwkv_edge.video.writer import VideoWriter
 
 
@@ -140,51 +139,23 @@ class JsonLines(Sink):
 class WindowSink(Sink):
     """A window; q, Esc or closing it ends the run. A still image stays until a key is pressed."""
 
-    _TITLE = "rwkv-edge"
-
     def __init__(self, *, still: bool = False) -> None:
         """Open the window.
 
         Raises:
             OutputError: this OpenCV has no windows, or there is no display.
         """
-        check_display()
-        self._still = still
-        cv2.namedWindow(self._TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        self._window, self._still = Window(), still
 
     def write(self, result: Result) -> None:
         """Show the overlay and look at the keyboard."""
         if result.overlay is None:
             return
-        cv2.imshow(self._TITLE, result.overlay)
-        key = cv2.waitKey(1)
-        while self._still and key < 0 and self._is_open():
-            key = cv2.waitKey(50)
-        self.stopped = key in (ord("q"), 27) or not self._is_open()
-
-    def _is_open(self) -> bool:
-        return cv2.getWindowProperty(self._TITLE, cv2.WND_PROP_VISIBLE) >= 1
+        key = self._window.show(result.overlay)
+        while self._still and key == NO_KEY and self._window.is_open:
+            key = self._window.wait(50)
+        self.stopped = key in (ord("q"), ESCAPE) or not self._window.is_open
 
     def close(self) -> None:
         """Close the window."""
-        cv2.destroyAllWindows()
-
-
-def check_display() -> None:
-    """Try a window in another process, because Qt aborts the whole process without a display.
-
-    Raises:
-        OutputError: this OpenCV has no windows, or there is no display.
-    """
-    attempt = "import cv2; cv2.namedWindow('rwkv-edge'); cv2.destroyAllWindows()"
-    trial = subprocess.run([sys.executable, "-c", attempt], capture_output=True, check=False)
-    if trial.returncode > 0:
-        raise OutputError(
-            "this OpenCV has no windows: install opencv-python instead of opencv-python-headless, "
-            "or leave out --show (stream: give --headless)"
-        )
-    if trial.returncode < 0:
-        raise OutputError(
-            "there is no display to show a window on: run it in a desktop session, or leave out "
-            "--show and watch the saved video (stream: give --headless)"
-        )
+        self._window.close()

@@ -16,7 +16,6 @@ from rwkv_edge.video.sink import (
     OverlaySink,
     VideoSink,
     WindowSink,
-    check_display,
 )
 from tests.video.clips import read_clip
 
@@ -118,13 +117,6 @@ def test_unwritable_folder(sink: type[OverlaySink | MaskSink], tmp_path: Path) -
         sink(tmp_path / "file" / "masks")
 
 
-def test_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(OutputError, match="--show"):
-        check_display()
-
-
 @pytest.mark.parametrize(
     ("keys", "visible", "stopped"),
     [
@@ -156,8 +148,9 @@ def test_still_image_waits_for_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
 def window_without_a_display(
     monkeypatch: pytest.MonkeyPatch, keys: list[int], visible: int
 ) -> None:
-    monkeypatch.setattr("rwkv_edge.video.sink.check_display", lambda: None)
+    monkeypatch.setattr("rwkv_edge.video.window.check_display", lambda: None)
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "resizeWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "imshow", lambda *_: None)
     monkeypatch.setattr(cv2, "waitKey", lambda _: keys.pop(0))
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: visible)
