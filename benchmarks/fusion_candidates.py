@@ -86,17 +86,15 @@ def channel_norms(graph: Graph) -> Iterator[list[NodeProto]]:
 
 
 def channel_mix(graph: Graph) -> Iterator[list[NodeProto]]:
-    """ChannelMix's square with its LayerNorm; its gate with the LayerNorm and the sum behind."""
+    """ChannelMix's square with its LayerNorm; its gate with the LayerNorm behind."""
     for node in graph.nodes:
         if node.op_type != "Mul":
             continue
-        chain = list(graph.walk(node, "LayerNormalization", "Add"))
+        chain = list(graph.walk(node, "LayerNormalization"))
         if node.input[0] == node.input[1]:
             yield chain
-        elif len(chain) == 3:
-            gates = [graph.makers[name] for name in node.input if _is_gate(graph, name)]
-            copies = [graph.makers[name] for name in chain[-1].input]
-            yield [*chain, *gates, *(n for n in copies if n.op_type == "Transpose")]
+        elif len(chain) == 2:
+            yield [*chain, *(graph.makers[name] for name in node.input if _is_gate(graph, name))]
 
 
 CANDIDATES: dict[str, Callable[[Graph], Iterator[list[NodeProto]]]] = {

@@ -186,5 +186,6 @@ def test_fusion_candidates(tmp_path: Path) -> None:
     assert "| q-shift and its mixes | 5 |" in out
     rows = [line.split("|") for line in out.splitlines() if " MB (" in line]
     assert len(rows) == 4
-    for _, _, _, before, after, *_ in rows:
-        assert float(before.split()[0]) > float(after.split()[0])
+    sizes = [[float(cell.split()[0]) for cell in row[3:5]] for row in rows]
+    assert all(before >= after for before, after in sizes)
+    assert sizes[0][0] > 2 * sizes[0][1]

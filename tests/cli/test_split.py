@@ -83,7 +83,7 @@ def test_force() -> None:
         ("--data data --fractions 0.8,0.3,-0.1", 2, "fractions 0.8,0.3,-0.1: give those of"),
         ("--data data --group-regex ([", 2, "'([' is not a regular expression"),
         ("--data data --group-regex x --group-csv y", 2, "--group-regex and --group-csv exclude"),
-        ("--data data --group-csv none.csv", 1, "none.csv: cannot be read as CSV"),
+        ("--data data --group-csv none.csv", 1, "none.csv: No such file"),
         ("--data data --group-regex ^(seq)", 1, "1 groups cannot fill 3 splits"),
         ("--data data --output a.txt", 2, "--output a.txt: must end in .yaml"),
         ("--data data --output taken.yaml", 2, "taken.yaml exists; add --force"),

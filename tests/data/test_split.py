@@ -141,7 +141,7 @@ class TestCsv:
             groups_by_csv(some(1), tmp_path / "a.csv")
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="cannot be read as CSV"):
+        with pytest.raises(DataError, match="No such file"):
             groups_by_csv(some(1), tmp_path / "a.csv")
 
 

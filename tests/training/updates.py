@@ -25,7 +25,9 @@ SIZE, BATCH, UPDATES = 32, 8, 3
 DEVICE = torch.device("cpu")
 
 
-def keep_pictures(images: Tensor, masks: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def keep_pictures(
+    images: Tensor, masks: Tensor, size: int, shares: object
+) -> tuple[Tensor, Tensor]:
     planes, labels = resize(images, masks, size)
     return planes.to(torch.uint8).permute(0, 2, 3, 1), labels[:, 0].long()
 
