@@ -15,6 +15,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -29,17 +30,7 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
 
     `total` None means unknown: a pulsing bar with a count.
     """
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as bar:
+    with _bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)
 
@@ -47,18 +38,22 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
 @contextmanager
 def byte_bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a download on standard error; call with the bytes so far, and the total or None."""
+    with _bar(DownloadColumn()) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _bar(*columns: ProgressColumn) -> Progress:
     console = Console(stderr=True)
-    with Progress(
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
+        *columns,
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
         transient=True,
-    ) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    )
 
 
 def write_json_option(target: str, value: Any) -> None:

@@ -15,10 +15,11 @@ from tests.runtime.test_foreign import write_model
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Eight pictures whose red is the mask, and a model that sees red."""
+    """Eight pictures whose red is the mask, too fine for a network, and a model that sees red."""
     monkeypatch.chdir(tmp_path)
     for index in range(8):
         mask = disc(radius=8 + index)
+        mask[::2] = 0
         save_pair(tmp_path / "data", f"{index}", np.dstack([mask * 0, mask * 0, mask]), mask)
     write_model(tmp_path / "red.onnx", [1, 3, 48, 64], planes=1)
     return Path("data")
@@ -48,8 +49,8 @@ def test_tiny_against_a_foreign_model(data: Path, capsys: pytest.CaptureFixture[
         "input_size": [48, 64],
     }
     assert record["dice"]["b"]["value"] == 1
-    assert 0 < record["dice"]["a"]["value"] <= 1  # what shipped weights make of rendered discs
-    assert record["dice"]["winner"] in ("B", "not enough images", "same")
+    assert record["dice"]["a"]["value"] < 1
+    assert record["dice"]["winner"] in ("B", "not enough images")
     assert record["latency"]["rounds"] == 3
     assert record["latency"]["a"]["p50_ms"] > 0
     assert record["dice"]["verdict"] in captured.err
