@@ -79,11 +79,10 @@ def stream(
 
     Example: rwkv-edge stream --source rtsp://192.168.0.10/live --web --headless
     """
-    live.check_live_options(
-        backend, imgsz, conf, alpha, smoothing, hysteresis, fps, max_seconds,
-        (record_file_mb, record_file_minutes, record_free_mb), record_clean and record is None,
-        allow_cpu_fallback and any(path and path.suffix == ".engine" for path in (weights, model)),
-    )  # fmt: skip
+    if allow_cpu_fallback:
+        live.check_fallback(weights, model)
+    if record is None:
+        live.check_companions({"--record-clean": record_clean}, "--record")
     if not web:
         page: dict[str, Any] = {"--host": host != "127.0.0.1", "--cert": cert, "--key": key}
         page |= {"--insecure-plain-http": insecure_plain_http, "--allow-host": allow_host}

@@ -166,8 +166,8 @@ def test_split(data: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("--data data --conf 1.5", 2, "--conf 1.5: give a probability from 0 to 1"),
-        ("--data data --conf nan", 2, "--conf nan: give a probability from 0 to 1"),
+        ("--data data --conf 1.5", 2, "--conf 1.5: it must lie between 0 and 1"),
+        ("--data data --conf nan", 2, "--conf nan: it must lie between 0 and 1"),
         ("--data data --split dev", 2, "--split dev: choose one of train, val, test, all"),
         ("--data data --split test", 1, "data: no 'test' split (found: all)"),
         ("--data nothing", 1, "nothing: no such data set"),
