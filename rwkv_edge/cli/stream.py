@@ -117,6 +117,7 @@ def stream(
     with ExitStack() as stack:
         stop = stack.enter_context(_ended_by_signals())
         sinks: list[LiveSink] = []
+        announce = None
 
         def add(sink: LiveSink) -> None:
             sinks.append(sink)
@@ -135,9 +136,10 @@ def stream(
             options = WebOptions(
                 host, port, cert, key, insecure_plain_http, names, token, webrtc=webrtc
             )
-            sinks.append(
-                stack.enter_context(live_page(controls, options, can_record=record is not None))
+            page_sink, announce = stack.enter_context(
+                live_page(controls, options, can_record=record is not None)
             )
+            sinks.append(page_sink)
         if not headless:
             add(LiveWindow(controls))
         capture = Capture(source_input, stop)
@@ -145,6 +147,8 @@ def stream(
             stack.enter_context(capture).wait_for_first()
         else:  # a file begins to play when somebody looks
             source_input.connect(stop).close()
+        if announce is not None:
+            announce()
         runner = open_runner(weights, model, variant, backend, imgsz)
         make = _segmenter_maker(
             runner, crop_fov or outside != Outside.SHOW, 1 - smoothing, hysteresis
