@@ -166,8 +166,10 @@ def _open_dataset(data: Path, split: str | None) -> DataSet:
 
 
 def _choose_pairs(dataset: DataSet, split: str | None) -> tuple[list[Pair], str]:
-    wanted = (split,) if split else ("val", "test", "all")
-    return dataset.pairs(*wanted), next(name for name in wanted if dataset.splits.get(name))
+    chosen = dataset.first(split) if split else dataset.first("val", "test", "all")
+    if chosen == "test" and split is None:
+        print(f"{dataset.path}: no 'val' split, so it is 'test' that is measured", file=sys.stderr)
+    return dataset.splits[chosen], chosen
 
 
 def _measure_images(
