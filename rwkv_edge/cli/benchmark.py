@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rwkv_edge.cli.loading import ImgszOption, NameOption
+from rwkv_edge.cli.ranges import above, at_least
 from rwkv_edge.config import DEFAULT_VARIANT
 
 
@@ -29,18 +30,28 @@ def benchmark(
         typer.Option(help="Runtime, as for rwkv-edge run. Repeatable. Default: auto."),
     ] = None,
     imgsz: ImgszOption = None,
-    batch: Annotated[int, typer.Option(help="Frames in one call.")] = 1,
+    batch: Annotated[int, typer.Option(help="Frames in one call.", callback=at_least(1))] = 1,
     source: Annotated[
         str | None,
         typer.Option(help="Video, images or camera, as for run. Default: a rendered clip."),
     ] = None,
-    frames: Annotated[int, typer.Option(help="Calls of each candidate.")] = 200,
+    frames: Annotated[
+        int, typer.Option(help="Calls of each candidate.", callback=at_least(1))
+    ] = 200,
     seconds: Annotated[
-        float, typer.Option(help="A candidate's time; ends a slow benchmark before --frames.")
+        float,
+        typer.Option(
+            help="A candidate's time; ends a slow benchmark before --frames.", callback=above(0)
+        ),
     ] = 10.0,
-    warm_up: Annotated[int, typer.Option(help="Calls before that do not count.")] = 10,
+    warm_up: Annotated[
+        int, typer.Option(help="Calls before that do not count.", callback=at_least(0))
+    ] = 10,
     threads: Annotated[
-        int | None, typer.Option(help="Of one inference on the CPU. Default: one a core.")
+        int | None,
+        typer.Option(
+            help="Of one inference on the CPU. Default: one a core.", callback=at_least(1)
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/benchmark/NAME.")
@@ -66,26 +77,14 @@ def benchmark(
     Example: rwkv-edge benchmark --variant tiny --backend onnxruntime --backend torch
     """
     from rwkv_edge.bench.report import read_record
-    from rwkv_edge.cli.loading import BACKENDS, parse_imgsz
+    from rwkv_edge.cli.loading import check_backend
     from rwkv_edge.errors import UsageError
     from rwkv_edge.files import check_writable
 
-    for option, value in (("--batch", batch), ("--frames", frames), ("--threads", threads or 1)):
-        if value < 1:
-            raise UsageError(f"{option} {value}: it must be 1 or more")
-    if threads == 0:
-        raise UsageError("--threads 0: it must be 1 or more")
-    if not seconds > 0:
-        raise UsageError(f"--seconds {seconds:g}: it must be above 0")
-    if warm_up < 0:
-        raise UsageError(f"--warm-up {warm_up}: it must be 0 or more")
     for word in backend or []:
-        if word not in BACKENDS:
-            raise UsageError(f"--backend {word}: choose one of {', '.join(BACKENDS)}")
+        check_backend(word)
     if untrained and not variant:
         raise UsageError("--untrained says nothing without --variant")
-    if imgsz is not None:
-        parse_imgsz(imgsz)
     for path in (output or Path("runs/benchmark"), csv and csv.parent):
         if path is not None:
             check_writable(path)

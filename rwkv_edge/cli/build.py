@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rwkv_edge.cli.loading import ImgszOption, VariantOption, WeightsOption, require_onnx
+from rwkv_edge.cli.ranges import at_least, between
 from rwkv_edge.config import DEFAULT_MAX_DICE_DROP
 
 if TYPE_CHECKING:
@@ -45,10 +46,14 @@ def build(
         typer.Option(help="Folder of images for the gate and for int8. Default: rendered ones."),
     ] = None,
     max_dice_drop: Annotated[
-        float, typer.Option(help="Largest loss of Dice against float32, 0 to 1.")
+        float,
+        typer.Option(help="Largest loss of Dice against float32, 0 to 1.", callback=between(0, 1)),
     ] = DEFAULT_MAX_DICE_DROP,
     workspace: Annotated[
-        int | None, typer.Option(help="Scratch memory of a layer in MiB. Default: TensorRT's.")
+        int | None,
+        typer.Option(
+            help="Scratch memory of a layer in MiB. Default: TensorRT's.", callback=at_least(1)
+        ),
     ] = None,
     timing_cache: Annotated[
         Path | None, typer.Option(help="File in which TensorRT keeps its timings.")
@@ -83,10 +88,6 @@ def build(
         raise UsageError(
             "--int8 needs --calib DIR: ranges measured on rendered frames do not hold for real ones"
         )
-    if not 0 <= max_dice_drop <= 1:
-        raise UsageError(f"--max-dice-drop {max_dice_drop:g}: give a value from 0 to 1")
-    if workspace is not None and workspace < 1:
-        raise UsageError(f"--workspace {workspace}: give MiB, 1 or more")
     if no_plugin and plugin is not None:
         raise UsageError("--plugin and --no-plugin exclude each other")
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rwkv_edge.cli.eval import ConfOption, JsonOption, SplitOption
+from rwkv_edge.cli.eval import ConfOption, JsonOption, LimitOption, SplitOption
 from rwkv_edge.cli.loading import BackendOption, ImgszOption, NameOption
+from rwkv_edge.cli.ranges import at_least
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
 if TYPE_CHECKING:
@@ -39,11 +40,14 @@ def compare(
     backend: BackendOption = "auto",
     imgsz: ImgszOption = None,
     split: SplitOption = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Use only so many images, evenly spread.")
-    ] = None,
+    limit: LimitOption = None,
     conf: ConfOption = DEFAULT_CONFIDENCE,
-    rounds: Annotated[int, typer.Option(help="Frames that each model is timed on.")] = 50,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            help="Frames that each model is timed on; two make a spread.", callback=at_least(2)
+        ),
+    ] = 50,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/compare/NAME.")
     ] = None,
@@ -62,15 +66,13 @@ def compare(
     from rwkv_edge.cli.console import progress_bar, write_json_option
     from rwkv_edge.cli.contestants import open_contestant
     from rwkv_edge.cli.eval import load_pairs
-    from rwkv_edge.errors import DataError, UsageError
+    from rwkv_edge.errors import DataError
     from rwkv_edge.evaluation import evaluate_masks
     from rwkv_edge.evaluation.compare import compare as run_comparison
     from rwkv_edge.evaluation.comparison_page import comparison_page
     from rwkv_edge.files import check_writable, make_folder, new_run_folder, write_json, write_text
 
-    if rounds < 2:
-        raise UsageError(f"--rounds {rounds}: give at least 2, to have a spread")
-    dataset, pairs, chosen = load_pairs(data, split, conf, limit)
+    dataset, pairs, chosen = load_pairs(data, split, limit)
     check_writable(output or Path("runs/compare"))
     if json not in (None, "-"):
         check_writable(Path(json).parent)

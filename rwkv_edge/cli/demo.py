@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rwkv_edge.cli.loading import BackendOption
+from rwkv_edge.cli.ranges import at_least, between
 
 if TYPE_CHECKING:
     from rwkv_edge.preprocess import UInt8Array
@@ -26,8 +27,12 @@ _RESULTS = {
 
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
-    seconds: Annotated[float, typer.Option(help="Length of the clip, 0.1 to 60.")] = 6.0,
-    seed: Annotated[int, typer.Option(help="Another seed, another colon.")] = 1,
+    seconds: Annotated[
+        float, typer.Option(help="Length of the clip, 0.1 to 60.", callback=between(0.1, 60))
+    ] = 6.0,
+    seed: Annotated[
+        int, typer.Option(help="Another seed, another colon.", callback=at_least(0))
+    ] = 1,
     backend: BackendOption = "auto",
 ) -> None:
     """Render an endoscopy clip, segment it with the shipped weights.
@@ -37,13 +42,6 @@ def demo(
 
     Example: rwkv-edge demo --output demo --seconds 6
     """
-    from rwkv_edge.errors import UsageError
-
-    if not 0.1 <= seconds <= 60:
-        raise UsageError(f"--seconds {seconds:g}: it must lie between 0.1 and 60")
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: it must be 0 or more")
-
     from rwkv_edge.cli.clip import FPS, write_rendered_clip
     from rwkv_edge.cli.loading import open_runner
     from rwkv_edge.cli.run import describe, print_summary

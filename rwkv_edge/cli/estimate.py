@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rwkv_edge.cli.loading import ImgszOption
+from rwkv_edge.cli.ranges import at_least
 from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT, RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -34,8 +35,11 @@ def estimate(
         str | None, typer.Option(help="tiny, small, base or unet, trained or not.")
     ] = None,
     imgsz: ImgszOption = None,
-    batch: Annotated[int, typer.Option(help="Frames in one call.")] = 1,
-    top: Annotated[int, typer.Option(help="How many of the most expensive groups to list.")] = 10,
+    batch: Annotated[int, typer.Option(help="Frames in one call.", callback=at_least(1))] = 1,
+    top: Annotated[
+        int,
+        typer.Option(help="How many of the most expensive groups to list.", callback=at_least(0)),
+    ] = 10,
     json: Annotated[
         str | None, typer.Option(help="Write everything to this file, or to - (stdout).")
     ] = None,
@@ -57,10 +61,6 @@ def estimate(
 
     if importlib.util.find_spec("onnx") is None:
         raise MissingDependencyError("onnx", "export", "reading the graph")
-    if batch < 1:
-        raise UsageError(f"--batch {batch}: it must be 1 or more")
-    if top < 0:
-        raise UsageError(f"--top {top}: it must be 0 or more")
     if model is not None and (variant is not None or imgsz is not None):
         raise UsageError("--model excludes --variant and --imgsz: the file has both in it")
 

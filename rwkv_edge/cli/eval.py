@@ -16,6 +16,7 @@ from rwkv_edge.cli.loading import (
     VariantOption,
     WeightsOption,
 )
+from rwkv_edge.cli.ranges import at_least, between
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
 if TYPE_CHECKING:
@@ -27,13 +28,22 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test", "all")
 
-# What compare and robustness take alike, too; `load_pairs` checks it.
+# What compare and robustness take alike, too.
 SplitOption = Annotated[
     str | None,
     typer.Option(help="train, val, test or all. Default: val, else test, else all."),
 ]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Use only so many images of each data set, evenly spread.", callback=at_least(1)
+    ),
+]
 ConfOption = Annotated[
-    float, typer.Option(help="Probability from which a pixel counts as lesion, 0 to 1.")
+    float,
+    typer.Option(
+        help="Probability from which a pixel counts as lesion, 0 to 1.", callback=between(0, 1)
+    ),
 ]
 JsonOption = Annotated[
     str | None, typer.Option(help="Write the figures as JSON to this file, '-' for stdout.")
@@ -58,7 +68,8 @@ def evaluate(
         float | None,
         typer.Option(
             help="Probability from which a pixel counts as lesion, 0 to 1. Default: "
-            f"{DEFAULT_CONFIDENCE}; of volumes with several classes, the most probable one counts."
+            f"{DEFAULT_CONFIDENCE}; of volumes with several classes, the most probable one counts.",
+            callback=between(0, 1),
         ),
     ] = None,
     output: Annotated[
@@ -85,7 +96,7 @@ def evaluate(
     from rwkv_edge.errors import DataError
     from rwkv_edge.files import check_writable, make_folder, new_run_folder, write_json
 
-    dataset = _open_dataset(data, split, conf)
+    dataset = _open_dataset(data, split)
     in_volumes = bool(dataset.volumes) and split in (None, "test")
     if conf is None:
         conf = 0.0 if in_volumes and dataset.num_classes > 1 else DEFAULT_CONFIDENCE
@@ -130,39 +141,35 @@ def evaluate(
 
 
 def load_pairs(
-    data: Path, split: str | None, conf: float, limit: int | None = None
+    data: Path, split: str | None, limit: int | None = None
 ) -> tuple[DataSet, list[Pair], str]:
-    """Check what several commands are given alike; return the images, and the name of their split.
+    """Return a data set, the images that were asked for, and the name of their split.
 
     Raises:
-        UsageError: an option is out of range.
-        DataError: no such data set or split.
+        UsageError: no split has that name.
+        DataError: no such data set, or it has no such split.
     """
-    from rwkv_edge.errors import UsageError
-
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: give 1 or more")
-    dataset = _open_dataset(data, split, conf)
+    dataset = _open_dataset(data, split)
     pairs, chosen = _choose_pairs(dataset, split)
     if limit is not None and limit < len(pairs):
         pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
     return dataset, pairs, chosen
 
 
-def _open_dataset(data: Path, split: str | None, conf: float | None) -> DataSet:
+def _open_dataset(data: Path, split: str | None) -> DataSet:
     from rwkv_edge.data.pairs import load_dataset
     from rwkv_edge.errors import UsageError
 
-    if conf is not None and not 0 <= conf <= 1:
-        raise UsageError(f"--conf {conf}: give a probability from 0 to 1")
     if split not in (None, *SPLITS):
         raise UsageError(f"--split {split}: choose one of {', '.join(SPLITS)}")
     return load_dataset(data)
 
 
 def _choose_pairs(dataset: DataSet, split: str | None) -> tuple[list[Pair], str]:
-    wanted = (split,) if split else ("val", "test", "all")
-    return dataset.pairs(*wanted), next(name for name in wanted if dataset.splits.get(name))
+    chosen = dataset.first(split) if split else dataset.first("val", "test", "all")
+    if chosen == "test" and split is None:
+        print(f"{dataset.path}: no 'val' split, so it is 'test' that is measured", file=sys.stderr)
+    return dataset.splits[chosen], chosen
 
 
 def _measure_images(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rwkv_edge.cli.ranges import above, at_least, between
 from rwkv_edge.config import Outside
 
 _SOURCE, _PICTURE, _OUTPUT, _PAGE = "Source", "Picture", "Output", "Live page"
@@ -42,15 +43,27 @@ RecordCleanOption = Annotated[
     ),
 ]
 RecordFileMbOption = Annotated[
-    float, typer.Option(help="Begin a new file after so many megabytes.", rich_help_panel=_OUTPUT)
+    float,
+    typer.Option(
+        help="Begin a new file after so many megabytes.",
+        callback=above(0),
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 RecordFileMinutesOption = Annotated[
-    float, typer.Option(help="Begin a new file after so many minutes.", rich_help_panel=_OUTPUT)
+    float,
+    typer.Option(
+        help="Begin a new file after so many minutes.",
+        callback=above(0),
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 RecordFreeMbOption = Annotated[
     float,
     typer.Option(
-        help="Stop recording when less than this is free on the disk.", rich_help_panel=_OUTPUT
+        help="Stop recording when less than this is free on the disk.",
+        callback=at_least(0),
+        rich_help_panel=_OUTPUT,
     ),
 ]
 JsonOption = Annotated[
@@ -77,10 +90,17 @@ OutputCredentialsOption = Annotated[
 ]
 ConfOption = Annotated[
     float,
-    typer.Option(help="Probability from which a pixel counts, 0 to 1.", rich_help_panel=_PICTURE),
+    typer.Option(
+        help="Probability from which a pixel counts, 0 to 1.",
+        callback=between(0, 1),
+        rich_help_panel=_PICTURE,
+    ),
 ]
 AlphaOption = Annotated[
-    float, typer.Option(help="Opacity of the fill, 0 to 1.", rich_help_panel=_PICTURE)
+    float,
+    typer.Option(
+        help="Opacity of the fill, 0 to 1.", callback=between(0, 1), rich_help_panel=_PICTURE
+    ),
 ]
 CropFovOption = Annotated[
     bool,
@@ -101,13 +121,16 @@ OutsideOption = Annotated[
 SmoothingOption = Annotated[
     float,
     typer.Option(
-        help="Share of the past in the averaged probabilities, 0 to 0.95.", rich_help_panel=_PICTURE
+        help="Share of the past in the averaged probabilities, 0 to 0.95.",
+        callback=between(0, 0.95),
+        rich_help_panel=_PICTURE,
     ),
 ]
 HysteresisOption = Annotated[
     float,
     typer.Option(
         help="How far below --conf a pixel may fall before it is dropped, 0 to 0.5.",
+        callback=between(0, 0.5),
         rich_help_panel=_PICTURE,
     ),
 ]
@@ -121,10 +144,14 @@ CredentialsOption = Annotated[
 ]
 RtspTransportOption = Annotated[str, typer.Option(help="tcp or udp.", rich_help_panel=_SOURCE)]
 FpsOption = Annotated[
-    float, typer.Option(help="Rate of an image sequence.", rich_help_panel=_SOURCE)
+    float,
+    typer.Option(
+        help="Rate of an image sequence.", callback=between(0.1, 240), rich_help_panel=_SOURCE
+    ),
 ]
 MaxSecondsOption = Annotated[
-    float | None, typer.Option(help="End after so many seconds.", rich_help_panel=_SOURCE)
+    float | None,
+    typer.Option(help="End after so many seconds.", callback=above(0), rich_help_panel=_SOURCE),
 ]
 WebOption = Annotated[
     bool,
@@ -198,49 +225,15 @@ def check_companions(options: dict[str, Any], companion: str) -> None:
             raise UsageError(f"{option} does nothing without {companion}: add it")
 
 
-def check_live_options(
-    backend: str,
-    imgsz: str | None,
-    conf: float,
-    alpha: float,
-    smoothing: float,
-    hysteresis: float,
-    fps: float,
-    max_seconds: float | None,
-    limits: tuple[float, float, float],
-    clean_alone: bool,
-    engine_fallback: bool,
-) -> None:
-    """Refuse what cannot work, before anything is opened.
+def check_fallback(*models: Path | None) -> None:
+    """Refuse `--allow-cpu-fallback` beside a model that no processor runs.
 
     Raises:
-        UsageError: as its message says.
+        UsageError: one of the models is an engine.
     """
-    from rwkv_edge.cli.loading import BACKENDS, parse_imgsz
     from rwkv_edge.errors import UsageError
 
-    if backend not in BACKENDS:
-        raise UsageError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}")
-    if imgsz is not None:
-        parse_imgsz(imgsz)
-    shares = (
-        ("--conf", conf, 1.0),
-        ("--alpha", alpha, 1.0),
-        ("--smoothing", smoothing, 0.95),
-        ("--hysteresis", hysteresis, 0.5),
-    )
-    for option, share, highest in shares:
-        if not 0 <= share <= highest:
-            raise UsageError(f"{option} {share:g}: it must lie between 0 and {highest:g}")
-    if not 0.1 <= fps <= 240:
-        raise UsageError(f"--fps {fps:g}: it must lie between 0.1 and 240")
-    if max_seconds is not None and not max_seconds > 0:
-        raise UsageError(f"--max-seconds {max_seconds:g}: it must be above 0")
-    if not (limits[0] > 0 and limits[1] > 0 and limits[2] >= 0):
-        raise UsageError("--record-file-mb and --record-file-minutes must be above 0")
-    if engine_fallback:
+    if any(model and model.suffix == ".engine" for model in models):
         raise UsageError(
             "--allow-cpu-fallback: an engine runs on its GPU alone; give an .onnx file"
         )
-    if clean_alone:
-        raise UsageError("--record-clean records beside the overlay: give --record FOLDER")

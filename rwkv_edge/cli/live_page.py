@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @contextmanager
 def live_page(
     controls: Controls, options: WebOptions, *, can_record: bool = True
-) -> Iterator[WebSink]:
-    """Serve the page while the block runs; yield the sink for the pipeline's output.
+) -> Iterator[tuple[WebSink, Callable[[], None]]]:
+    """Serve the page while the block runs.
 
-    The address with its token is printed to standard error, once. A token that came from a file is
-    not printed.
+    Yields the sink for the pipeline's output, and what prints the address with its token to
+    standard error, once there is something to see. A token that came from a file is not printed.
 
     Raises:
         MissingDependencyError: the extra 'web' is not installed.
@@ -39,11 +39,14 @@ def live_page(
 
     sink = WebSink(can_record=can_record)
     with WebServer(sink, controls, options) as server:
-        given = options.token is not None
-        where = f"{server.origin}/?token=(see --token-file)" if given else server.url
-        print(f"live page: {where}", file=sys.stderr)
-        print(f"whoever has this address can watch and record; {RESEARCH_USE}", file=sys.stderr)
+
+        def announce() -> None:
+            given = options.token is not None
+            where = f"{server.origin}/?token=(see --token-file)" if given else server.url
+            print(f"live page: {where}", file=sys.stderr)
+            print(f"whoever has this address can watch and record; {RESEARCH_USE}", file=sys.stderr)
+
         try:
-            yield sink
+            yield sink, announce
         finally:
             sink.close()

@@ -37,19 +37,39 @@ VariantOption = Annotated[
         help="Which shipped weights, or what an upstream file holds: tiny, small, base, unet."
     ),
 ]
+
+
+def check_backend(backend: str) -> str:
+    """Return `backend` if there is one of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}")
+    return backend
+
+
+def _check_imgsz(text: str | None) -> str | None:
+    if text is not None:
+        parse_imgsz(text)
+    return text
+
+
 BackendOption = Annotated[
     str,
     typer.Option(
-        help="auto, onnxruntime, openvino (-fp32, -bf16), torch, tensorrt or tensorrt-rtx."
+        help="auto, onnxruntime, openvino (-fp32, -bf16), torch, tensorrt or tensorrt-rtx.",
+        callback=check_backend,
     ),
 ]
 ImgszOption = Annotated[
     str | None,
     typer.Option(
-        help="Network input: SIDE or HEIGHTxWIDTH, multiples of 16. Default: the model's own."
+        help="Network input: SIDE or HEIGHTxWIDTH, multiples of 16. Default: the model's own.",
+        callback=_check_imgsz,
     ),
 ]
-
 NameOption = Annotated[
     str,
     typer.Option(help="Of the run; taken ones get a number.", callback=check_run_name),
@@ -74,8 +94,7 @@ def open_runner(
         UsageError: options that exclude each other.
         CheckpointError, BackendError, MissingDependencyError: as their messages say.
     """
-    if backend not in BACKENDS:
-        raise UsageError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}")
+    check_backend(backend)
     if weights is not None and weights.suffix in (".onnx", ".engine"):
         if model is not None:
             raise UsageError("give one model: --weights and --model name two")

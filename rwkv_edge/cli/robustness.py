@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rwkv_edge.cli.eval import ConfOption, JsonOption, SplitOption
+from rwkv_edge.cli.eval import ConfOption, JsonOption, LimitOption, SplitOption
 from rwkv_edge.cli.loading import BackendOption, ImgszOption, NameOption
+from rwkv_edge.cli.ranges import at_least
 from rwkv_edge.config import DEFAULT_CONFIDENCE, DEFAULT_VARIANT
 
 if TYPE_CHECKING:
@@ -33,14 +34,14 @@ def robustness(
     backend: BackendOption = "auto",
     imgsz: ImgszOption = None,
     split: SplitOption = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Use only so many images of each data set, evenly spread.")
-    ] = None,
+    limit: LimitOption = None,
     only: Annotated[
         str | None, typer.Option(help="Corruptions, with commas. Default: all twenty.")
     ] = None,
     conf: ConfOption = DEFAULT_CONFIDENCE,
-    seed: Annotated[int, typer.Option(help="The same seed corrupts alike.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The same seed corrupts alike.", callback=at_least(0))
+    ] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/robustness/NAME.")
     ] = None,
@@ -65,15 +66,13 @@ def robustness(
     from rwkv_edge.evaluation.robustness import measure_robustness, robustness_csv
     from rwkv_edge.files import check_writable, make_folder, new_run_folder, write_json, write_text
 
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: it must not be negative")
     names = [word.strip() for word in only.split(",")] if only else list(CORRUPTIONS)
     for word in names:
         if word not in CORRUPTIONS:
             raise UsageError(f"--only {word}: choose among {', '.join(CORRUPTIONS)}")
     if len({str(path) for path in data}) < len(data):
         raise UsageError("--data: the same data set is given twice")
-    sets = {str(path): load_pairs(path, split, conf, limit) for path in data}
+    sets = {str(path): load_pairs(path, split, limit) for path in data}
     check_writable(output or Path("runs/robustness"))
     if json not in (None, "-"):
         check_writable(Path(json).parent)

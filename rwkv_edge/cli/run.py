@@ -18,6 +18,7 @@ from rwkv_edge.cli.loading import (
     VariantOption,
     WeightsOption,
 )
+from rwkv_edge.cli.ranges import at_least, between
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
 if TYPE_CHECKING:
@@ -61,11 +62,16 @@ def run(
         typer.Option(help="Write one JSON line per frame to this file, or to - (standard output)."),
     ] = None,
     conf: Annotated[
-        float, typer.Option(help="Probability from which a pixel counts, 0 to 1.")
+        float,
+        typer.Option(help="Probability from which a pixel counts, 0 to 1.", callback=between(0, 1)),
     ] = DEFAULT_CONFIDENCE,
-    alpha: Annotated[float, typer.Option(help="Opacity of the fill, 0 to 1.")] = 0.35,
+    alpha: Annotated[
+        float, typer.Option(help="Opacity of the fill, 0 to 1.", callback=between(0, 1))
+    ] = 0.35,
     vid_stride: Annotated[int, typer.Option(help="Take the first of every so many frames.")] = 1,
-    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(help="Stop after so many frames.", callback=at_least(1))
+    ] = None,
 ) -> None:
     """Segment images, a video or a camera; write overlays and a summary.
 
@@ -75,9 +81,10 @@ def run(
 
     Example: rwkv-edge run --source colonoscopy.mp4 --json frames.jsonl
     """
-    from rwkv_edge.errors import BackendError, SourceError
+    from rwkv_edge.errors import BackendError, SourceError, UsageError
 
-    _check_options(backend, imgsz, conf, alpha, max_frames, output)
+    if output is not None and output.suffix.lower() in (".mp4", ".mkv", ".avi", ".mov"):
+        raise UsageError(f"--output {output}: give a folder; the video in it is overlay.mp4")
 
     from itertools import islice
 
@@ -154,30 +161,6 @@ def run(
         raise SourceError(frames.problems[-1])
     if 0 < statistics.frames == statistics.invalid_frames:
         raise BackendError("the network's output was invalid on every frame: check the model")
-
-
-def _check_options(
-    backend: str,
-    imgsz: str | None,
-    conf: float,
-    alpha: float,
-    max_frames: int | None,
-    output: Path | None,
-) -> None:
-    from rwkv_edge.cli.loading import BACKENDS, parse_imgsz
-    from rwkv_edge.errors import UsageError
-
-    if backend not in BACKENDS:
-        raise UsageError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}")
-    if imgsz is not None:
-        parse_imgsz(imgsz)
-    for option, share in (("--conf", conf), ("--alpha", alpha)):
-        if not 0 <= share <= 1:
-            raise UsageError(f"{option} {share:g}: it must lie between 0 and 1")
-    if max_frames is not None and max_frames < 1:
-        raise UsageError(f"--max-frames {max_frames}: it must be 1 or more")
-    if output is not None and output.suffix.lower() in (".mp4", ".mkv", ".avi", ".mov"):
-        raise UsageError(f"--output {output}: give a folder; the video in it is overlay.mp4")
 
 
 def _file_sinks(source: Source, folder: Path, save: bool, save_masks: bool) -> Iterator[Sink]:

@@ -79,11 +79,10 @@ def stream(
 
     Example: rwkv-edge stream --source rtsp://192.168.0.10/live --web --headless
     """
-    live.check_live_options(
-        backend, imgsz, conf, alpha, smoothing, hysteresis, fps, max_seconds,
-        (record_file_mb, record_file_minutes, record_free_mb), record_clean and record is None,
-        allow_cpu_fallback and any(path and path.suffix == ".engine" for path in (weights, model)),
-    )  # fmt: skip
+    if allow_cpu_fallback:
+        live.check_fallback(weights, model)
+    if record is None:
+        live.check_companions({"--record-clean": record_clean}, "--record")
     if not web:
         page: dict[str, Any] = {"--host": host != "127.0.0.1", "--cert": cert, "--key": key}
         page |= {"--insecure-plain-http": insecure_plain_http, "--allow-host": allow_host}
@@ -118,6 +117,7 @@ def stream(
     with ExitStack() as stack:
         stop = stack.enter_context(_ended_by_signals())
         sinks: list[LiveSink] = []
+        announce = None
 
         def add(sink: LiveSink) -> None:
             sinks.append(sink)
@@ -136,9 +136,10 @@ def stream(
             options = WebOptions(
                 host, port, cert, key, insecure_plain_http, names, token, webrtc=webrtc
             )
-            sinks.append(
-                stack.enter_context(live_page(controls, options, can_record=record is not None))
+            page_sink, announce = stack.enter_context(
+                live_page(controls, options, can_record=record is not None)
             )
+            sinks.append(page_sink)
         if not headless:
             add(LiveWindow(controls))
         capture = Capture(source_input, stop)
@@ -146,6 +147,8 @@ def stream(
             stack.enter_context(capture).wait_for_first()
         else:  # a file begins to play when somebody looks
             source_input.connect(stop).close()
+        if announce is not None:
+            announce()
         runner = open_runner(weights, model, variant, backend, imgsz)
         make = _segmenter_maker(
             runner, crop_fov or outside != Outside.SHOW, 1 - smoothing, hysteresis

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rwkv_edge.cli.ranges import above, at_least, between
+
 _COUNT, _SIZE, _CLIP_SIZE = 100, (256, 256), (480, 640)
 _LONGEST_CLIP = 600.0
 
@@ -14,7 +16,8 @@ _LONGEST_CLIP = 600.0
 def synth(
     output: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
     count: Annotated[
-        int | None, typer.Option(help=f"Number of labelled images. Default: {_COUNT}.")
+        int | None,
+        typer.Option(help=f"Number of labelled images. Default: {_COUNT}.", callback=at_least(1)),
     ] = None,
     size: Annotated[
         str | None,
@@ -25,9 +28,15 @@ def synth(
         int | None, typer.Option(help="In every scene, 0 to 3. Default: drawn, mostly 1.")
     ] = None,
     clip: Annotated[
-        float | None, typer.Option(help="Write a clip of so many seconds instead of images.")
+        float | None,
+        typer.Option(
+            help="Write a clip of so many seconds instead of images.",
+            callback=above(0, at_most=_LONGEST_CLIP),
+        ),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frames a second of a clip.")] = 25.0,
+    fps: Annotated[
+        float, typer.Option(help="Frames a second of a clip.", callback=between(1, 240))
+    ] = 25.0,
     force: Annotated[
         bool, typer.Option("--force", help="Replace what synth wrote to the folder before.")
     ] = False,
@@ -47,14 +56,6 @@ def synth(
         raise UsageError(
             "--clip and --count exclude each other: a clip has seconds times fps images"
         )
-    if clip is not None and not 0 < clip <= _LONGEST_CLIP:
-        raise UsageError(
-            f"--clip {clip:g}: give seconds, more than 0 and at most {_LONGEST_CLIP:g}"
-        )
-    if not 1 <= fps <= 240:
-        raise UsageError(f"--fps {fps:g}: it must lie between 1 and 240")
-    if count is not None and count < 1:
-        raise UsageError(f"--count {count}: it must be 1 or more")
     shape = _parse_size(size) if size else (_SIZE if clip is None else _CLIP_SIZE)
     check_arguments(seed, shape, polyps)
     check_writable(output)

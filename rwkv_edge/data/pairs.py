@@ -65,14 +65,22 @@ class DataSet:
         return len(self.names)
 
     def pairs(self, *wanted: str) -> list[Pair]:
-        """Return the first of the `wanted` splits that exists.
+        """Return the pairs of the first of the `wanted` splits that exists.
+
+        Raises:
+            DataError: none of them exists.
+        """
+        return self.splits[self.first(*wanted)]
+
+    def first(self, *wanted: str) -> str:
+        """Return the name of the first of the `wanted` splits that exists.
 
         Raises:
             DataError: none of them exists.
         """
         for split in wanted:
             if self.splits.get(split):
-                return self.splits[split]
+                return split
         have = ", ".join(self.splits) or "none"
         raise DataError(f"{self.path}: no '{wanted[0]}' split (found: {have})")
 

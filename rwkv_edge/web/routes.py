@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import fields
 from importlib.resources import files
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -33,13 +34,12 @@ _PATIENCE_S = 15.0
 """A viewer that takes no picture for so long is let go."""
 _SNAPSHOT_QUALITY = 95
 _BOUNDARY = b"frame"
-_STATIC = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
-    "/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
-    "/webrtc.js": ("webrtc.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+_PAGE = "index.html"
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 
 
@@ -236,10 +236,13 @@ async def _until_gone(receive: Receive) -> None:
 
 
 def _static_routes() -> Iterable[Route]:
-    """Serve a fixed list of files, read once: no path from outside ever meets the disk."""
-    folder = files("rwkv_edge.web") / "static"
-    for path, (name, kind) in _STATIC.items():
-        content = (folder / name).read_bytes()
+    """Serve the files of the page, read once: no path from outside ever meets the disk."""
+    for file in (files("rwkv_edge.web") / "static").iterdir():
+        kind = _KINDS.get(PurePath(file.name).suffix)
+        if kind is None:  # an editor's leftover
+            continue
+        path = "/" if file.name == _PAGE else f"/{file.name}"
+        content = file.read_bytes()
 
         async def serve(request: Request, content: bytes = content, kind: str = kind) -> Response:
             return Response(content, headers={"content-type": kind})

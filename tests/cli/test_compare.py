@@ -73,8 +73,8 @@ def test_with_itself(data: Path) -> None:
     [
         ("--a red.onnx --b tiny", 1, "declare its input with --a-preprocess"),
         ("--a tiny --b tiny --b-preprocess rgb", 2, "--b-preprocess is for ONNX files, not for"),
-        ("--a tiny --b tiny --rounds 1", 2, "--rounds 1: give at least 2"),
-        ("--a tiny --b tiny --limit 0", 2, "--limit 0: give 1 or more"),
+        ("--a tiny --b tiny --rounds 1", 2, "--rounds 1: it must be 2 or more"),
+        ("--a tiny --b tiny --limit 0", 2, "--limit 0: it must be 1 or more"),
         ("--a tiny --b base", 1, "no weights ship for 'base'"),
         ("--a tiny --b none.safetensors", 1, "none.safetensors: no such file"),
         ("--a red.onnx --a-preprocess rbg --b tiny", 2, "preprocessing 'rbg': choose among"),

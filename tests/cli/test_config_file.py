@@ -54,6 +54,9 @@ def test_what_may_be_repeated_is_a_list(tmp_path: Path) -> None:
         (("no-webrtc = 'yes'",), "'no-webrtc' must be true or false"),
         (("webrtc = true", "no-webrtc = true"), "'no-webrtc' is given twice"),
         (("port 1",), "not TOML"),
+        (("conf = 2",), "--conf 2: it must lie between 0 and 1"),
+        (("hysteresis = nan",), "--hysteresis nan: it must lie between 0 and 0.5"),
+        (("backend = 'abacus'",), "--backend abacus: choose one of auto"),
     ],
 )
 def test_what_is_refused(lines: tuple[str, ...], message: str, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_options_reach_the_model(data: Path, opened: list[tuple[Any, ...]]) -> N
     assert json.loads(Path("a.json").read_text())["weights"] == "w.pth"
 
 
-def test_split(data: Path) -> None:
+def test_split(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_pair(Path("splits/train"), "0")
     assert run("--data", "splits", "--output", "out") == 1  # nobody evaluates on it by accident
     for split, count in (("test", 2), ("val", 3)):
@@ -159,6 +159,8 @@ def test_split(data: Path) -> None:
             save_pair(Path("splits") / split, f"{index}")
         assert run("--data", "splits", "--output", "out") == 0
         assert json.loads(Path("out/metrics.json").read_text())["images"] == count
+        said = "splits: no 'val' split, so it is 'test' that is measured" in capsys.readouterr().err
+        assert said is (split == "test")
     assert run("--data", "splits", "--split", "train", "--output", "out") == 0
     assert json.loads(Path("out/metrics.json").read_text())["images"] == 1
 
@@ -166,8 +168,8 @@ def test_split(data: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("--data data --conf 1.5", 2, "--conf 1.5: give a probability from 0 to 1"),
-        ("--data data --conf nan", 2, "--conf nan: give a probability from 0 to 1"),
+        ("--data data --conf 1.5", 2, "--conf 1.5: it must lie between 0 and 1"),
+        ("--data data --conf nan", 2, "--conf nan: it must lie between 0 and 1"),
         ("--data data --split dev", 2, "--split dev: choose one of train, val, test, all"),
         ("--data data --split test", 1, "data: no 'test' split (found: all)"),
         ("--data nothing", 1, "nothing: no such data set"),

@@ -15,7 +15,9 @@ from tests.web.conftest import live_frame
 
 
 def test_the_page_runs_while_the_block_does(capsys: pytest.CaptureFixture[str]) -> None:
-    with live_page(Controls(), WebOptions(port=0)) as sink:
+    with live_page(Controls(), WebOptions(port=0)) as (sink, announce):
+        assert capsys.readouterr().err == ""  # nobody is sent to a page that has nothing to show
+        announce()
         printed = capsys.readouterr()
         assert printed.out == ""  # which may be a pipe of JSON lines
         assert "research use only" in printed.err
@@ -35,7 +37,8 @@ def test_a_token_from_a_file_is_not_printed(
     token = "kept-in-a-file-0123456789"
     (tmp_path / "token").write_text(f"{token}\n")
     options = WebOptions(port=0, token=read_token(tmp_path / "token"))
-    with live_page(Controls(), options):
+    with live_page(Controls(), options) as (_, announce):
+        announce()
         printed = capsys.readouterr().err
         assert token not in printed
         origin = re.search(r"http://[\d.:]+", printed)

@@ -62,7 +62,7 @@ def test_shipped_tiny(data: Path) -> None:
     ("words", "code", "message"),
     [
         ("--data strong --only rain", 2, "--only rain: choose among exposure, "),
-        ("--data strong --seed -1", 2, "--seed -1: it must not be negative"),
+        ("--data strong --seed -1", 2, "--seed -1: it must be 0 or more"),
         ("--data strong --data strong", 2, "the same data set is given twice"),
         ("--data strong --model red.onnx", 1, "declare its input with --preprocess"),
         ("--data nothing", 1, "nothing: no such data set"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from rwkv_edge.cli import main
 from rwkv_edge.cli.app import app
 from tests.cli.test_cli import fails
 
@@ -36,6 +37,8 @@ def test_what_is_wrong_is_refused_as_by_stream(
     assert code == 2
     assert "--insecure-plain-http" in line
     missing = tmp_path / "none.mp4"
-    code, line = fails(capsys, "serve", "--source", str(missing), "--port", "0")
-    assert code == 1
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--source", str(missing), "--port", "0"])
+    assert caught.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()  # no page was announced
     assert f"no such source: {missing}" in line

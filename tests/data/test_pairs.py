@@ -53,6 +53,7 @@ class TestFolders:
         save_pair(tmp_path / val, "b")
         data = load_dataset(tmp_path)
         assert {split: len(pairs) for split, pairs in data.splits.items()} == {"train": 1, "val": 1}
+        assert data.first("test", "val") == "val"
         assert data.pairs("test", "val")[0].name == "b.png"
         with pytest.raises(DataError, match=r"no 'test' split \(found: train, val\)"):
             data.pairs("test")

@@ -1,13 +1,13 @@
 // The picture by WebRTC. Its frames say nothing about when they were captured: the program tells
 // that beside them, for the stamp of each, and only a frame whose age is known counts as shown.
 
+import { now } from "./page.js";
+
 const VOTES = 5;
 const RECENT = 30; // frames among which the origin of the time stamps is looked for
 const KEPT = 300; // stamps that are remembered: a frame that comes later than so many is too old
 const CONNECT_S = 10;
 const LATE_S = 3; // without a frame for so long, while the program sends some, the track is frozen
-
-const now = () => performance.now() / 1000;
 
 export class Peer {
   static supported = "RTCPeerConnection" in window

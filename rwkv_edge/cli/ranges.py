@@ -1,0 +1,47 @@
+"""Which numbers an option takes, as callbacks for `typer.Option`.
+
+The parser's own `min` and `max` would let NaN through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from rwkv_edge.errors import UsageError
+
+Check = Callable[[typer.CallbackParam, float | None], float | None]
+"""Returns the value as it is, None for an option that was not given.
+
+Raises:
+    UsageError: the value is out of range, or not a number.
+"""
+
+
+def between(low: float, high: float) -> Check:
+    """Take what lies from `low` to `high`, both included."""
+    return _check(lambda value: low <= value <= high, f"lie between {low:g} and {high:g}")
+
+
+def above(low: float, at_most: float | None = None) -> Check:
+    """Take what is greater than `low`, up to and with `at_most`."""
+    if at_most is None:
+        return _check(lambda value: value > low, f"be above {low:g}")
+    return _check(lambda value: low < value <= at_most, f"be above {low:g}, at most {at_most:g}")
+
+
+def at_least(low: float, below: float | None = None) -> Check:
+    """Take `low` and what is greater, but less than `below`."""
+    if below is None:
+        return _check(lambda value: value >= low, f"be {low:g} or more")
+    return _check(lambda value: low <= value < below, f"be {low:g} or more, below {below:g}")
+
+
+def _check(holds: Callable[[float], bool], words: str) -> Check:
+    def check(option: typer.CallbackParam, value: float | None) -> float | None:
+        if value is not None and not holds(value):
+            raise UsageError(f"{option.opts[0]} {value:.15g}: it must {words}")
+        return value
+
+    return check

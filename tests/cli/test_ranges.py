@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import typer
+
+from rwkv_edge.cli.ranges import Check, above, at_least, between
+from rwkv_edge.errors import UsageError
+
+
+def parsed(check: Check, *words: str) -> Any:
+    """What a command gets of `--share`, which has this check."""
+
+    def command(share: float | None = typer.Option(None, callback=check)) -> None:
+        got.append(share)
+
+    got: list[float | None] = []
+    app = typer.Typer()
+    app.command()(command)
+    app(list(words), standalone_mode=False)
+    return got[0]
+
+
+@pytest.mark.parametrize(
+    ("check", "inside", "outside", "words"),
+    [
+        (between(0, 0.95), ("0", "0.95"), ("-1e-9", "0.9500001"), "lie between 0 and 0.95"),
+        (above(0), ("1e-9", "1e9"), ("0", "-1"), "be above 0"),
+        (above(0, at_most=600), ("1e-9", "600"), ("0", "600.001"), "be above 0, at most 600"),
+        (at_least(2), ("2", "1e9"), ("1.999999",), "be 2 or more"),
+        (at_least(0, below=1), ("0", "0.999"), ("-0.001", "1"), "be 0 or more, below 1"),
+    ],
+)
+def test_ranges(
+    check: Check, inside: tuple[str, ...], outside: tuple[str, ...], words: str
+) -> None:
+    assert parsed(check) is None
+    for value in inside:
+        assert parsed(check, "--share", value) == float(value)
+    for value in (*outside, "nan"):
+        with pytest.raises(UsageError) as caught:
+            parsed(check, "--share", value)
+        assert str(caught.value) == f"--share {float(value):.15g}: it must {words}"
+
+
+def test_a_value_is_shown_as_it_was_typed() -> None:
+    for typed in ("2", "1.0000001", "123456789"):
+        with pytest.raises(UsageError, match=rf"^--share {typed}: "):
+            parsed(between(0, 1), "--share", typed)
