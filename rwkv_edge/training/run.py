@@ -16,6 +16,7 @@ from rwkv_edge.models import CheckpointInfo, Segmenter, create_model, load_check
 from rwkv_edge.models.checkpoint import save_checkpoint
 from rwkv_edge.preprocess import UInt8Array
 from rwkv_edge.training.augment import augment, resize
+from rwkv_edge.training.depthwise import quicken_depthwise
 from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
 from rwkv_edge.training.figures import GRID_IMAGES, draw_training_grid, draw_validation_grid
@@ -82,6 +83,8 @@ class Run:
         average = WeightAverage(model, settings.ema_decay)
         optimizer = make_optimizer(model, settings, device)
         if settings.compile:
+            if device.type == "cpu":
+                quicken_depthwise(model)
             model.compile(dynamic=False)
         self.state = RunState(model, average, optimizer)
         self.step = TrainingStep(model, average, optimizer, settings, device, processes)
