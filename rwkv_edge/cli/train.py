@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rwkv_edge.cli.ranges import above, at_least, between
 from rwkv_edge.files import check_run_name
 
 
@@ -24,7 +26,8 @@ def train(
         int | None, typer.Option(min=1, help="Passes over the training images. Default: 100.")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Train this long instead of counting epochs.")
+        float | None,
+        typer.Option(help="Train this long instead of counting epochs.", callback=above(0)),
     ] = None,
     repeat: Annotated[
         int,
@@ -39,7 +42,9 @@ def train(
         int,
         typer.Option(min=1, help="Compute a batch in this many parts, for a GPU of little memory."),
     ] = 1,
-    lr: Annotated[float, typer.Option(help="Highest learning rate of AdamW.")] = 1e-3,
+    lr: Annotated[
+        float, typer.Option(help="Highest learning rate of AdamW.", callback=above(0))
+    ] = 1e-3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     amp: Annotated[bool, typer.Option(help="bfloat16 autocast.")] = False,
     compile_: Annotated[
@@ -49,7 +54,10 @@ def train(
         bool, typer.Option("--cuda-graph", help="Capture the training step as a CUDA graph.")
     ] = False,
     ema_decay: Annotated[
-        float, typer.Option(help="What a step keeps of the averaged weights, 0 to 1.")
+        float,
+        typer.Option(
+            help="What a step keeps of the averaged weights, 0 to 1.", callback=at_least(0, below=1)
+        ),
     ] = 0.998,
     seed: Annotated[
         int, typer.Option(help="Of the fresh weights, the order, the augmentation.")
@@ -62,6 +70,23 @@ def train(
         Path | None,
         typer.Option(help="Weights to start from; an upstream ImageNet encoder will do."),
     ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A larger network to learn from beside the labels: tiny, small, base, unet "
+            "(shipped), a checkpoint or .onnx. Repeatable: their mean."
+        ),
+    ] = None,
+    teacher_preprocess: Annotated[
+        str | None,
+        typer.Option(help="What a teacher of another project takes, as compare --b-preprocess."),
+    ] = None,
+    teacher_share: Annotated[
+        float,
+        typer.Option(
+            help="Of what is learnt from, 0 to 1; the labels keep the rest.", callback=between(0, 1)
+        ),
+    ] = 0.5,
     name: Annotated[
         str, typer.Option(help="The run is kept in runs/train/NAME.", callback=check_run_name)
     ] = "exp",
@@ -75,6 +100,7 @@ def train(
 
     Example: rwkv-edge train --variant tiny --data kvasir-seg --epochs 100 --progressive
     """
+    from rwkv_edge.cli.contestants import open_contestant
     from rwkv_edge.cli.loading import require_training
     from rwkv_edge.errors import UsageError
 
@@ -99,13 +125,9 @@ def train(
             raise UsageError(f"{folder} holds a run; add --resume, or choose another --name")
         if epochs is not None and minutes is not None:
             raise UsageError("--epochs and --minutes exclude each other")
-        if minutes is not None and not minutes > 0:
-            raise UsageError(f"--minutes {minutes:g}: must be above 0")
-        if not 0 <= ema_decay < 1:
-            raise UsageError(f"--ema-decay {ema_decay:g}: give a value from 0 to below 1")
-        if not lr > 0:
-            raise UsageError(f"--lr {lr}: must be above 0")
         unknown = set(without or ()) - set(SHARES)
+        if teacher_preprocess and not teacher:
+            raise UsageError("--teacher-preprocess: no --teacher is given")
         if unknown:
             raise UsageError(f"--without {min(unknown)}: choose from {', '.join(SHARES)}")
         settings = TrainSettings(
@@ -128,9 +150,22 @@ def train(
             ema_decay=ema_decay,
             seed=seed,
             init=init.resolve() if init else None,
+            teachers=tuple(
+                str(Path(given).resolve()) if Path(given).exists() else given
+                for given in teacher or ()
+            ),
+            teacher_preprocess=teacher_preprocess,
+            teacher_share=teacher_share,
             name=name,
         )
-    best = run_training(settings, folder, resume=resume, processes=processes)
+    with ExitStack() as stack:
+        opened = [
+            open_contestant(
+                "teacher-", given, settings.teacher_preprocess, "auto", None, stack
+            ).segment
+            for given in settings.teachers
+        ]
+        best = run_training(settings, folder, resume=resume, processes=processes, teachers=opened)
     if not processes.leads:
         return
     print(f"best weights: {best}")

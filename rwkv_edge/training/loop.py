@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.progress import Progress
 from rwkv_edge.training.run import Run
 from rwkv_edge.training.settings import TrainSettings
+from rwkv_edge.training.teacher import Teacher
 
 
 def train(
@@ -26,6 +28,7 @@ def train(
     *,
     resume: bool = False,
     processes: Processes = Processes(),
+    teachers: Sequence[Teacher] = (),
 ) -> Path:
     """Train a network and keep the run in `folder`.
 
@@ -40,6 +43,7 @@ def train(
         folder: of the run.
         resume: continue from `weights/last.safetensors`.
         processes: that train together; all call this, and the first one prints and writes.
+        teachers: what `settings.teachers` names, opened.
 
     Returns:
         The path of the best weights.
@@ -55,6 +59,8 @@ def train(
     device = processes.pick_device(settings.device)
     if settings.cuda_graph and device.type != "cuda":
         raise UsageError("--cuda-graph needs a CUDA GPU; leave it out")
+    if settings.cuda_graph and teachers:
+        raise UsageError("--cuda-graph cannot hold a teacher, which runs on the host; leave it out")
     make_folder(folder / "weights")
     if device.type == "cpu":
         keep_freed_memory()
@@ -64,7 +70,7 @@ def train(
         _announce_kernels(settings, device)
         _warn_of_validation(data)
     with processes.together(device), Progress(shown=processes.leads) as progress:
-        run = Run(settings, data, folder, device, progress, processes)
+        run = Run(settings, data, folder, device, progress, processes, teachers)
         if resume:
             run.resume()
         run.fit()

@@ -17,26 +17,33 @@ def dice_bce_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Return (1 - Dice) + cross-entropy, averaged over the batch.
 
     Args:
-        logits: (B, classes, H, W).
-        target: (B, H, W) int64 class labels, 0 for background; 0 and 1 for one class.
+        logits: (B, planes, H, W).
+        target: the same, 0..1, as `to_planes` makes it; between 0 and 1 where a teacher doubts.
 
     Returns:
         A float32 scalar.
     """
     logits = logits.float()
-    classes = logits.shape[1]
-    if classes == 1:
-        foreground = target[:, None].float()
-        pixel_loss = F.binary_cross_entropy_with_logits(logits, foreground)
-        probability = to_probability(logits)
+    probability = to_probability(logits)
+    if logits.shape[1] == 1:
+        pixel_loss = F.binary_cross_entropy_with_logits(logits, target)
     else:
-        foreground = F.one_hot(target, classes)[..., 1:].permute(0, 3, 1, 2).float()
         pixel_loss = F.cross_entropy(logits, target)
-        probability = to_probability(logits)[:, 1:]
-    overlap = (probability * foreground).sum((2, 3))
-    total = probability.sum((2, 3)) + foreground.sum((2, 3))
+        probability, target = probability[:, 1:], target[:, 1:]
+    overlap = (probability * target).sum((2, 3))
+    total = probability.sum((2, 3)) + target.sum((2, 3))
     dice = (2 * overlap + SMOOTH) / (total + SMOOTH)
     return pixel_loss + 1 - dice.mean()
+
+
+def to_planes(labels: Tensor, planes: int) -> Tensor:
+    """(B, H, W) int64 class labels, 0 for background, to (B, planes, H, W) float32 of 0 and 1.
+
+    One plane is the foreground; of several the first is the background.
+    """
+    if planes == 1:
+        return labels[:, None].float()
+    return F.one_hot(labels, planes).permute(0, 3, 1, 2).float()
 
 
 @torch.no_grad()

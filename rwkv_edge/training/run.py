@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,13 +21,14 @@ from rwkv_edge.training.depthwise import quicken_depthwise
 from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
 from rwkv_edge.training.figures import GRID_IMAGES, draw_training_grid, draw_validation_grid
-from rwkv_edge.training.losses import dice_bce_loss, image_dice
+from rwkv_edge.training.losses import dice_bce_loss, image_dice, to_planes
 from rwkv_edge.training.pictures import Pictures, load_pictures
 from rwkv_edge.training.progress import Progress
 from rwkv_edge.training.results import Results
 from rwkv_edge.training.settings import TrainSettings
 from rwkv_edge.training.state import RunState
 from rwkv_edge.training.step import TrainingStep, make_optimizer
+from rwkv_edge.training.teacher import Teacher
 
 VALIDATION_BATCH = 16
 REPORT_EVERY = 16
@@ -43,6 +45,7 @@ class Run:
         device: where to train.
         progress: bars and lines.
         processes: that train together.
+        teachers: to learn from beside the labels.
 
     Raises:
         DataError, CheckpointError, OutputError: as their messages say.
@@ -56,6 +59,7 @@ class Run:
         device: torch.device,
         progress: Progress,
         processes: Processes,
+        teachers: Sequence[Teacher] = (),
     ) -> None:
         self.settings, self.folder, self.device, self.progress = settings, folder, device, progress
         self.processes = processes
@@ -87,7 +91,7 @@ class Run:
                 quicken_depthwise(model)
             model.compile(dynamic=False)
         self.state = RunState(model, average, optimizer)
-        self.step = TrainingStep(model, average, optimizer, settings, device, processes)
+        self.step = TrainingStep(model, average, optimizer, settings, device, processes, teachers)
         self.started = time.monotonic()
 
     @property
@@ -210,7 +214,8 @@ class Run:
             planes, labels = resize(*pictures.batch(parts[index]), size)
             pixels, target = planes.round().to(torch.uint8).permute(0, 2, 3, 1), labels[:, 0].long()
             logits = self.step.logits(self.state.average.model, pixels)
-            losses[index] = dice_bce_loss(logits, target) * len(target)
+            wanted = to_planes(target, logits.shape[1])
+            losses[index] = dice_bce_loss(logits, wanted) * len(target)
             dices[index, : len(target)] = image_dice(logits, target)
         dice = processes.sum(dices).flatten()[: len(pictures)]
         return float(sum(processes.sum(losses))) / len(dice), float(dice.mean())

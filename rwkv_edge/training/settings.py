@@ -54,6 +54,12 @@ class TrainSettings:
     seed: int = 0
     init: Path | None = None
     """Weights to start from: a checkpoint of ours, or upstream's (an ImageNet encoder too)."""
+    teachers: tuple[str, ...] = ()
+    """What to learn from beside the labels: variants that ship, or files."""
+    teacher_preprocess: str | None = None
+    """What foreign ONNX files among them take and give, in words."""
+    teacher_share: float = 0.5
+    """Of the target; the labels keep the rest."""
     name: str = "exp"
 
     def learning_rate(self, share: float) -> float:
@@ -89,6 +95,7 @@ class TrainSettings:
             values["data"] = Path(values["data"])
             values["extra"] = tuple(Path(folder) for folder in values["extra"])
             values["without"] = tuple(values.get("without", ()))
+            values["teachers"] = tuple(values.get("teachers", ()))
             values["init"] = Path(values["init"]) if values["init"] else None
             return cls(**values)
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:

@@ -7,6 +7,7 @@ CUDA graph, after which queueing it is a single call.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -19,8 +20,9 @@ from rwkv_edge.models import Segmenter
 from rwkv_edge.training.augment import SHARES, augment
 from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
-from rwkv_edge.training.losses import dice_bce_loss
+from rwkv_edge.training.losses import dice_bce_loss, to_planes
 from rwkv_edge.training.settings import TrainSettings
+from rwkv_edge.training.teacher import Teacher, teach
 
 WARM_UP = 3
 """Plain steps of a shape before its capture: they pick algorithms, compile and load kernels."""
@@ -69,6 +71,7 @@ class TrainingStep:
         settings: of the run.
         device: where all of them are.
         processes: that train this network together; each calls the step with its own share.
+        teachers: to learn from beside the labels.
     """
 
     def __init__(
@@ -79,9 +82,11 @@ class TrainingStep:
         settings: TrainSettings,
         device: torch.device,
         processes: Processes = Processes(),
+        teachers: Sequence[Teacher] = (),
     ) -> None:
         self.model, self.average, self.optimizer = model, average, optimizer
         self.settings, self.device, self.processes = settings, device, processes
+        self.teachers = teachers
         self.network = processes.wrap(model, device)
         self.segmenter = Segmenter(model).to(device)
         self.shares = {name: SHARES[name] * (name not in settings.without) for name in SHARES}
@@ -138,7 +143,11 @@ class TrainingStep:
         for part, (part_pixels, part_target) in enumerate(parts, 1):
             last = part == count
             with nullcontext() if last else self.processes.accumulating(self.network):
-                loss = dice_bce_loss(self.logits(self.network, part_pixels), part_target) / count
+                logits = self.logits(self.network, part_pixels)
+                wanted = to_planes(part_target, logits.shape[1])
+                if self.teachers:
+                    wanted = teach(self.teachers, part_pixels, wanted, self.settings.teacher_share)
+                loss = dice_bce_loss(logits, wanted) / count
                 loss.backward()
             total += loss.detach()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)

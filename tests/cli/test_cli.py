@@ -51,10 +51,13 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["train"], "--data is missing"),
         (["train", "--resume", "--name", "none"], "no run to continue"),
-        (["train", "--data", "x", "--lr", "-1"], "--lr -1.0: must be above 0"),
-        (["train", "--data", "x", "--minutes", "0"], "--minutes 0: must be above 0"),
+        (["train", "--data", "x", "--lr", "-1"], "--lr -1: it must be above 0"),
+        (["train", "--data", "x", "--minutes", "0"], "--minutes 0: it must be above 0"),
         (["train", "--data", "x", "--minutes", "1", "--epochs", "2"], "exclude each other"),
-        (["train", "--data", "x", "--ema-decay", "1"], "--ema-decay 1: give a value"),
+        (
+            ["train", "--data", "x", "--ema-decay", "1"],
+            "--ema-decay 1: it must be 0 or more, below 1",
+        ),
         (
             ["train", "--data", "x", "--without", "smoke"],
             "--without smoke: choose from flip",

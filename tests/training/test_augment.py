@@ -9,7 +9,7 @@ from rwkv_edge.models import create_model
 from rwkv_edge.training.augment import SHARES, augment
 from rwkv_edge.training.ema import WeightAverage
 from rwkv_edge.training.geometry import INSET_SIDE
-from rwkv_edge.training.losses import dice_bce_loss
+from rwkv_edge.training.losses import dice_bce_loss, to_planes
 
 
 def test_picture_and_mask_move_together() -> None:
@@ -92,7 +92,7 @@ def test_the_host_waits_for_nothing() -> None:
     model = create_model("tiny").to(device)
     average = WeightAverage(model, 0.99)
     with NothingFromTheHost():
-        loss = dice_bce_loss(model(pixels.permute(0, 3, 1, 2).float()), target)
+        loss = dice_bce_loss(model(pixels.permute(0, 3, 1, 2).float()), to_planes(target, 1))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         average.next_rate()

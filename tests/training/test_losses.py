@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 
-from rwkv_edge.training.losses import dice_bce_loss, image_dice
+from rwkv_edge.training.losses import dice_bce_loss, image_dice, to_planes
 
 
 def test_binary_loss_by_hand() -> None:
     logits = torch.zeros(1, 1, 2, 2)  # probability one half everywhere
     target = torch.tensor([[[1, 0], [0, 0]]])
     dice = (2 * 0.5 + 1) / (2.0 + 1.0 + 1)
-    assert float(dice_bce_loss(logits, target)) == pytest.approx(math.log(2) + 1 - dice)
+    assert float(dice_bce_loss(logits, to_planes(target, logits.shape[1]))) == pytest.approx(
+        math.log(2) + 1 - dice
+    )
 
 
 def test_several_classes_by_hand() -> None:
@@ -21,7 +23,9 @@ def test_several_classes_by_hand() -> None:
     first = (0 + 1) / (2 / 3 + 0 + 1)
     second = (2 / 3 + 1) / (2 / 3 + 1 + 1)
     expected = math.log(3) + 1 - (first + second) / 2
-    assert float(dice_bce_loss(logits, target)) == pytest.approx(expected, rel=1e-6)
+    assert float(dice_bce_loss(logits, to_planes(target, logits.shape[1]))) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -33,7 +37,7 @@ def test_perfect_logits_have_almost_no_loss(classes: int) -> None:
         logits = (target[:, None].float() * 2 - 1) * 30
     else:
         logits = torch.nn.functional.one_hot(target, classes).permute(0, 3, 1, 2) * 30.0
-    assert float(dice_bce_loss(logits, target)) < 1e-4
+    assert float(dice_bce_loss(logits, to_planes(target, logits.shape[1]))) < 1e-4
     assert image_dice(logits, target).tolist() == [1.0, 1.0]
 
 

@@ -28,7 +28,15 @@ def test_progressive_sizes_grow_to_the_full_one() -> None:
 
 def test_saved_settings_load_again(tmp_path: Path) -> None:
     settings = TrainSettings(
-        Path("/d"), extra=(Path("/e"),), without=("paste",), init=Path("/w"), seed=7, amp=True
+        Path("/d"),
+        extra=(Path("/e"),),
+        without=("paste",),
+        init=Path("/w"),
+        seed=7,
+        amp=True,
+        teachers=("tiny", "/t.onnx"),
+        teacher_preprocess="rgb",
+        teacher_share=0.3,
     )
     settings.save(tmp_path / "args.yaml")
     assert TrainSettings.load(tmp_path / "args.yaml") == settings
