@@ -26,7 +26,7 @@ from rwkv_edge.data.synth import render_image
 from rwkv_edge.evaluation.bootstrap import mean_interval, permutation_p
 from rwkv_edge.models import RWKVBlock, Segmenter
 from rwkv_edge.models.unet import DEPTH, UNet
-from rwkv_edge.training.losses import dice_bce_loss, image_dice
+from rwkv_edge.training.losses import dice_bce_loss, image_dice, to_planes
 
 TEST_SEED = 1_000_000
 """Rendered from seeds that training never sees."""
@@ -57,7 +57,7 @@ def train(model: UNet, data: tuple[Tensor, Tensor], steps: int, batch: int, seed
         pixels, target = images[chosen], masks[chosen]
         if torch.rand((), generator=order) < 0.5:
             pixels, target = pixels.flip(2), target.flip(2)
-        loss = dice_bce_loss(model(segmenter.normalise(pixels)), target)
+        loss = dice_bce_loss(model(segmenter.normalise(pixels)), to_planes(target, 1))
         rate.zero_grad()
         loss.backward()
         rate.step()

@@ -1,0 +1,59 @@
+"""Average the weights of runs that began with the same ones: often better than each of them.
+
+    python tools/average_weights.py runs/train/a/weights/best.safetensors \
+        runs/train/b/weights/best.safetensors --output mean.safetensors
+
+A "model soup" (Wortsman et al., ICML 2022). It costs nothing in operation. Runs from different
+weights lie in different valleys, and their mean is worthless: measure it with `rwkv-edge eval`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from rwkv_edge.errors import CheckpointError, RwkvEdgeError
+from rwkv_edge.models import load_model, save_checkpoint
+
+
+def average(paths: list[Path], output: Path) -> None:
+    """Write the mean of several checkpoints of one network; what they say of themselves stays.
+
+    Raises:
+        CheckpointError: unreadable, or of different networks.
+    """
+    (first, info), *others = [load_model(path) for path in paths]
+    state = first.state_dict()
+    for path, (network, their) in zip(paths[1:], others, strict=True):
+        if (their.variant, their.names) != (info.variant, info.names):
+            raise CheckpointError(f"{path}: is another network than {paths[0]}")
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                state[name] += tensor
+    mean = {
+        name: tensor / len(paths) if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
+    save_checkpoint(output, mean, info)
+
+
+def main() -> None:
+    """Average the files that are named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", type=Path, nargs="+")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    try:
+        with torch.no_grad():
+            average(options.weights, options.output)
+    except RwkvEdgeError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
