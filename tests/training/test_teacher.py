@@ -96,26 +96,3 @@ def test_a_teacher_does_not_fit_into_a_cuda_graph(disc_data: Path, tmp_path: Pat
     settings = TrainSettings(disc_data, device="cpu", cuda_graph=True)
     with pytest.raises(UsageError, match="--cuda-graph"):
         train(settings, tmp_path, teachers=[constant(0.5)])
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (["--teacher-share", "2", "--teacher", "tiny"], 2, "--teacher-share 2: it must lie"),
-        (["--teacher-preprocess", "rgb"], 2, "--teacher-preprocess: no --teacher is given"),
-        (["--teacher", "none.onnx"], 1, "none.onnx: no such file"),
-        (["--teacher", "tiny", "--teacher-preprocess", "rgb"], 2, "--teacher-preprocess is for"),
-        (["--teacher", "base"], 1, "and give the file with --teacher FILE"),
-    ],
-)
-def test_wrong_teachers(
-    words: list[str],
-    code: int,
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("train", "--data", "x", *words) == code
-    assert message in capsys.readouterr().err.splitlines()[-1]
