@@ -66,6 +66,14 @@ def train(
         list[str] | None,
         typer.Option(help="Leave out an ingredient of the augmentation, 'paste' say. Repeatable."),
     ] = None,
+    light: Annotated[
+        bool,
+        typer.Option(
+            "--light",
+            help="Augment by flips, turns and colours alone: better where there is no time for "
+            "hundreds of passes.",
+        ),
+    ] = False,
     init: Annotated[
         Path | None,
         typer.Option(help="Weights to start from; an upstream ImageNet encoder will do."),
@@ -107,7 +115,7 @@ def train(
     require_training()
     from rwkv_edge.training import Processes, TrainSettings
     from rwkv_edge.training import train as run_training
-    from rwkv_edge.training.augment import SHARES
+    from rwkv_edge.training.augment import LIGHT, SHARES
 
     processes = Processes.of_environment()
     folder = Path("runs/train") / name
@@ -125,7 +133,8 @@ def train(
             raise UsageError(f"{folder} holds a run; add --resume, or choose another --name")
         if epochs is not None and minutes is not None:
             raise UsageError("--epochs and --minutes exclude each other")
-        unknown = set(without or ()) - set(SHARES)
+        left_out = set(without or ()) | (set(SHARES) - set(LIGHT) if light else set())
+        unknown = left_out - set(SHARES)
         if teacher_preprocess and not teacher:
             raise UsageError("--teacher-preprocess: no --teacher is given")
         if unknown:
@@ -134,7 +143,7 @@ def train(
             data=data.resolve(),
             variant=variant,
             extra=tuple(path.resolve() for path in extra or ()),
-            without=tuple(without or ()),
+            without=tuple(name for name in SHARES if name in left_out),
             epochs=epochs or TrainSettings.epochs,
             minutes=minutes,
             repeat=repeat,

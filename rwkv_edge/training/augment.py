@@ -35,6 +35,9 @@ SHARES: Mapping[str, float] = MappingProxyType(
 )
 """The share of the pictures that each ingredient changes."""
 
+LIGHT = ("flip", "affine", "colour", "cast")
+"""What a short run has the time to learn from."""
+
 
 def augment(
     images: Tensor, masks: Tensor, size: int, shares: Mapping[str, float] = SHARES

@@ -10,6 +10,7 @@ import torch
 from rwkv_edge.cli import main
 from rwkv_edge.errors import UsageError
 from rwkv_edge.training import TrainSettings, train
+from rwkv_edge.training.augment import SHARES
 from rwkv_edge.training.losses import dice_bce_loss, to_planes
 from rwkv_edge.training.teacher import teach
 
@@ -77,11 +78,12 @@ def test_a_student_of_the_shipped_network(
     """From the command line; what a resumed run needs is kept."""
     monkeypatch.chdir(tmp_path)
     words = ["--data", str(disc_data), "--variant", "unet", "--imgsz", "32", "--device", "cpu"]
-    words += ["--epochs", "1", "--teacher", "tiny", "--teacher-share", "0.25"]
+    words += ["--epochs", "1", "--teacher", "tiny", "--teacher-share", "0.25", "--light"]
     assert run("train", *words) == 0
     settings = TrainSettings.load(Path("runs/train/exp/args.yaml"))
     assert settings.teachers == ("tiny",)
     assert settings.teacher_share == 0.25
+    assert set(SHARES) - set(settings.without) == {"flip", "affine", "colour", "cast"}
 
 
 def test_teaching_changes_what_is_learnt(disc_data: Path, tmp_path: Path) -> None:
