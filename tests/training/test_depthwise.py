@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from rwkv_edge.training.depthwise import (
     QuickDepthwiseConv2d,
@@ -62,6 +63,15 @@ def test_the_gradients_are_those_of_conv2d(
 def test_the_operator_keeps_the_rules_of_torch() -> None:
     grad, x = torch.randn(2, 4, 5, 6), torch.randn(2, 4, 9, 10)
     torch.library.opcheck(weight_gradient, (grad, x, [5, 5], 1))
+
+
+def test_every_shape_is_compiled() -> None:
+    """Torch's own limit is eight; what comes after would be slower than oneDNN."""
+    before = counters["stats"]["unique_graphs"]
+    for side in range(20, 30):
+        picture = torch.randn(1, 2, side, side)
+        weight_gradient(picture, picture, [1, 1], 1)
+    assert counters["stats"]["unique_graphs"] - before == 10
 
 
 def test_autocast_computes_in_its_type() -> None:
