@@ -11,60 +11,124 @@ import typer
 from rwkv_edge.cli.ranges import above, at_least, between
 from rwkv_edge.files import check_run_name
 
+_DATA, _NETWORK, _COURSE = "Data", "Network", "Course"
+_AUGMENTATION, _TEACHER, _MACHINE = "Augmentation", "Teacher", "Machine"
+"""The parts of the help, which would be one long list."""
+
 
 def train(
     data: Annotated[
         Path | None,
-        typer.Option(help="A folder with images/ and masks/, of splits, or of volumes; or a YAML."),
+        typer.Option(
+            help="A folder with images/ and masks/, of splits, or of volumes; or a YAML.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
-    variant: Annotated[str, typer.Option(help="tiny, small, base or unet.")] = "tiny",
+    variant: Annotated[
+        str, typer.Option(help="tiny, small, base or unet.", rich_help_panel=_NETWORK)
+    ] = "tiny",
     extra: Annotated[
         list[Path] | None,
-        typer.Option(help="A further folder of training pairs, as synth writes; repeatable."),
+        typer.Option(
+            help="A further folder of training pairs, as synth writes; repeatable.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the training images. Default: 100.")
+        int | None,
+        typer.Option(
+            min=1, help="Passes over the training images. Default: 100.", rich_help_panel=_COURSE
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Train this long instead of counting epochs.", callback=above(0)),
+        typer.Option(
+            help="Train this long instead of counting epochs.",
+            callback=above(0),
+            rich_help_panel=_COURSE,
+        ),
     ] = None,
     repeat: Annotated[
         int,
-        typer.Option(min=1, help="Passes in an epoch, for a GPU that does one in a second."),
+        typer.Option(
+            min=1,
+            help="Passes in an epoch, for a GPU that does one in a second.",
+            rich_help_panel=_COURSE,
+        ),
     ] = 1,
-    imgsz: Annotated[int, typer.Option(help="Side of the images, a multiple of 16.")] = 256,
+    imgsz: Annotated[
+        int, typer.Option(help="Side of the images, a multiple of 16.", rich_help_panel=_NETWORK)
+    ] = 256,
     progressive: Annotated[
-        bool, typer.Option(help="Start at half the image size and grow; much faster.")
+        bool,
+        typer.Option(
+            "--progressive",
+            help="Start at half the image size and grow; much faster.",
+            rich_help_panel=_COURSE,
+        ),
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Images in an update, over all processes.")] = 8,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Images in an update, over all processes.", rich_help_panel=_COURSE
+        ),
+    ] = 8,
     accumulate: Annotated[
         int,
-        typer.Option(min=1, help="Compute a batch in this many parts, for a GPU of little memory."),
+        typer.Option(
+            min=1,
+            help="Compute a batch in this many parts, for a GPU of little memory.",
+            rich_help_panel=_MACHINE,
+        ),
     ] = 1,
     lr: Annotated[
-        float, typer.Option(help="Highest learning rate of AdamW.", callback=above(0))
+        float,
+        typer.Option(
+            help="Highest learning rate of AdamW.", callback=above(0), rich_help_panel=_COURSE
+        ),
     ] = 1e-3,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    amp: Annotated[bool, typer.Option(help="bfloat16 autocast.")] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_MACHINE)
+    ] = "auto",
+    amp: Annotated[
+        bool, typer.Option("--amp", help="bfloat16 autocast.", rich_help_panel=_MACHINE)
+    ] = False,
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Fuse the network with torch.compile.")
+        bool,
+        typer.Option(
+            "--compile",
+            help="Fuse the network with torch.compile; with --amp on a CPU twice as fast.",
+            rich_help_panel=_MACHINE,
+        ),
     ] = False,
     cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="Capture the training step as a CUDA graph.")
+        bool,
+        typer.Option(
+            "--cuda-graph",
+            help="Capture the training step as a CUDA graph.",
+            rich_help_panel=_MACHINE,
+        ),
     ] = False,
     ema_decay: Annotated[
         float,
         typer.Option(
-            help="What a step keeps of the averaged weights, 0 to 1.", callback=at_least(0, below=1)
+            help="What a step keeps of the averaged weights, 0 to 1.",
+            callback=at_least(0, below=1),
+            rich_help_panel=_COURSE,
         ),
     ] = 0.998,
     seed: Annotated[
-        int, typer.Option(help="Of the fresh weights, the order, the augmentation.")
+        int,
+        typer.Option(
+            help="Of the fresh weights, the order, the augmentation.", rich_help_panel=_COURSE
+        ),
     ] = 0,
     without: Annotated[
         list[str] | None,
-        typer.Option(help="Leave out an ingredient of the augmentation, 'paste' say. Repeatable."),
+        typer.Option(
+            help="Leave out an ingredient of the augmentation, 'paste' say. Repeatable.",
+            rich_help_panel=_AUGMENTATION,
+        ),
     ] = None,
     light: Annotated[
         bool,
@@ -72,34 +136,47 @@ def train(
             "--light",
             help="Augment by flips, turns and colours alone: better where there is no time for "
             "hundreds of passes.",
+            rich_help_panel=_AUGMENTATION,
         ),
     ] = False,
     init: Annotated[
         Path | None,
-        typer.Option(help="Weights to start from; an upstream ImageNet encoder will do."),
+        typer.Option(
+            help="Weights to start from; an upstream ImageNet encoder will do.",
+            rich_help_panel=_NETWORK,
+        ),
     ] = None,
     teacher: Annotated[
         list[str] | None,
         typer.Option(
             help="A larger network to learn from beside the labels: tiny, small, base, unet "
-            "(shipped), a checkpoint or .onnx. Repeatable: their mean."
+            "(shipped), a checkpoint or .onnx. Repeatable: their mean.",
+            rich_help_panel=_TEACHER,
         ),
     ] = None,
     teacher_preprocess: Annotated[
         str | None,
-        typer.Option(help="What a teacher of another project takes, as compare --b-preprocess."),
+        typer.Option(
+            help="What a teacher of another project takes, as compare --b-preprocess.",
+            rich_help_panel=_TEACHER,
+        ),
     ] = None,
     teacher_share: Annotated[
         float,
         typer.Option(
-            help="Of what is learnt from, 0 to 1; the labels keep the rest.", callback=between(0, 1)
+            help="Of what is learnt from, 0 to 1; the labels keep the rest.",
+            callback=between(0, 1),
+            rich_help_panel=_TEACHER,
         ),
     ] = 0.5,
     name: Annotated[
         str, typer.Option(help="The run is kept in runs/train/NAME.", callback=check_run_name)
     ] = "exp",
     resume: Annotated[
-        bool, typer.Option(help="Continue the run NAME, with the settings it was started with.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run NAME, with the settings it was started with."
+        ),
     ] = False,
 ) -> None:
     """Train a network; every epoch is saved, and --resume continues (to the bit, on a CPU).
