@@ -48,6 +48,8 @@ def main() -> None:
     parser.add_argument("weights", type=Path, nargs="+")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
+    if len(options.weights) < 2:
+        parser.error("give two files or more")
     try:
         with torch.no_grad():
             average(options.weights, options.output)

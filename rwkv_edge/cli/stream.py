@@ -147,7 +147,7 @@ def stream(
             stack.enter_context(capture).wait_for_first()
         else:  # a file begins to play when somebody looks
             source_input.connect(stop).close()
-        if announce is not None:
+        if announce is not None and not stop.is_set():
             announce()
         runner = open_runner(weights, model, variant, backend, imgsz)
         make = _segmenter_maker(

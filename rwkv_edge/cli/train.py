@@ -37,7 +37,9 @@ def train(
     epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Passes over the training images. Default: 100.", rich_help_panel=_COURSE
+            help="Passes over the training images. Default: 100.",
+            callback=at_least(1),
+            rich_help_panel=_COURSE,
         ),
     ] = None,
     minutes: Annotated[
@@ -51,8 +53,8 @@ def train(
     repeat: Annotated[
         int,
         typer.Option(
-            min=1,
             help="Passes in an epoch, for a GPU that does one in a second.",
+            callback=at_least(1),
             rich_help_panel=_COURSE,
         ),
     ] = 1,
@@ -70,14 +72,16 @@ def train(
     batch: Annotated[
         int,
         typer.Option(
-            min=1, help="Images in an update, over all processes.", rich_help_panel=_COURSE
+            help="Images in an update, over all processes.",
+            callback=at_least(1),
+            rich_help_panel=_COURSE,
         ),
     ] = 8,
     accumulate: Annotated[
         int,
         typer.Option(
-            min=1,
             help="Compute a batch in this many parts, for a GPU of little memory.",
+            callback=at_least(1),
             rich_help_panel=_MACHINE,
         ),
     ] = 1,
@@ -157,7 +161,8 @@ def train(
     teacher_preprocess: Annotated[
         str | None,
         typer.Option(
-            help="What a teacher of another project takes, as compare --b-preprocess.",
+            help="What the teachers take if they are ONNX files of another project, in the words "
+            "of compare --b-preprocess; one declaration for all of them.",
             rich_help_panel=_TEACHER,
         ),
     ] = None,
@@ -247,7 +252,7 @@ def train(
     with ExitStack() as stack:
         opened = [
             open_contestant(
-                "teacher-", given, settings.teacher_preprocess, "auto", None, stack
+                "teacher-", given, settings.teacher_preprocess, "onnxruntime", None, stack
             ).segment
             for given in settings.teachers
         ]

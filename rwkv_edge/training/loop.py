@@ -19,7 +19,7 @@ from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.progress import Progress
 from rwkv_edge.training.run import Run
 from rwkv_edge.training.settings import TrainSettings
-from rwkv_edge.training.teacher import Teacher
+from rwkv_edge.training.teacher import Teacher, check_teachers
 
 
 def train(
@@ -56,11 +56,12 @@ def train(
     data = load_dataset(settings.data)
     if settings.init and not settings.init.is_file():
         raise CheckpointError(f"{settings.init}: no such file")
+    if settings.cuda_graph and teachers:
+        raise UsageError("--cuda-graph cannot hold a teacher, which runs on the host; leave it out")
+    check_teachers(settings.teachers, teachers, data.num_classes)
     device = processes.pick_device(settings.device)
     if settings.cuda_graph and device.type != "cuda":
         raise UsageError("--cuda-graph needs a CUDA GPU; leave it out")
-    if settings.cuda_graph and teachers:
-        raise UsageError("--cuda-graph cannot hold a teacher, which runs on the host; leave it out")
     make_folder(folder / "weights")
     if device.type == "cpu":
         keep_freed_memory()

@@ -30,7 +30,8 @@ def dice_bce_loss(logits: Tensor, target: Tensor) -> Tensor:
     else:
         pixel_loss = F.cross_entropy(logits, target)
         probability, target = probability[:, 1:], target[:, 1:]
-    overlap = (probability * target).sum((2, 3))
+    # of 0 and 1 the product; in between only this one is greatest where both are equal
+    overlap = torch.minimum(probability, target).sum((2, 3))
     total = probability.sum((2, 3)) + target.sum((2, 3))
     dice = (2 * overlap + SMOOTH) / (total + SMOOTH)
     return pixel_loss + 1 - dice.mean()

@@ -57,7 +57,7 @@ class TrainSettings:
     teachers: tuple[str, ...] = ()
     """What to learn from beside the labels: variants that ship, or files."""
     teacher_preprocess: str | None = None
-    """What foreign ONNX files among them take and give, in words."""
+    """What they take and give, in words, if they are ONNX files of another project."""
     teacher_share: float = 0.5
     """Of the target; the labels keep the rest."""
     name: str = "exp"

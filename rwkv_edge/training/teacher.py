@@ -19,6 +19,20 @@ Teacher = Callable[[UInt8Array], FloatArray]
 """From (h, w, 3) uint8 BGR to (planes, h, w) float32 probabilities."""
 
 
+def check_teachers(names: Sequence[str], teachers: Sequence[Teacher], planes: int) -> None:
+    """Ask each teacher about a black picture.
+
+    Raises:
+        UsageError: one of them tells other classes apart than the data set.
+    """
+    for name, teacher in zip(names, teachers, strict=True):
+        classes = len(teacher(np.zeros((64, 64, 3), np.uint8)))
+        if classes != planes:
+            raise UsageError(
+                f"--teacher {name}: gives {classes} classes, the data set has {planes}"
+            )
+
+
 def teach(teachers: Sequence[Teacher], pixels: Tensor, wanted: Tensor, share: float) -> Tensor:
     """Move labels towards what the teachers, on average, see.
 
@@ -30,16 +44,8 @@ def teach(teachers: Sequence[Teacher], pixels: Tensor, wanted: Tensor, share: fl
 
     Returns:
         (B, planes, H, W) float32, 0..1.
-
-    Raises:
-        UsageError: a teacher tells other classes apart.
     """
-    images, planes = pixels.cpu().numpy(), wanted.shape[1]
+    images = pixels.cpu().numpy()
     seen = [np.stack([teacher(image) for image in images]) for teacher in teachers]
-    for probability in seen:
-        if probability.shape[1] != planes:
-            raise UsageError(
-                f"--teacher: gives {probability.shape[1]} classes, the data set has {planes}"
-            )
     mean = torch.from_numpy(np.mean(seen, axis=0, dtype=np.float32))
     return wanted.lerp(mean.to(wanted.device), share)

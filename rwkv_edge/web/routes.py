@@ -239,7 +239,7 @@ def _static_routes() -> Iterable[Route]:
     """Serve the files of the page, read once: no path from outside ever meets the disk."""
     for file in (files("rwkv_edge.web") / "static").iterdir():
         kind = _KINDS.get(PurePath(file.name).suffix)
-        if kind is None:  # an editor's leftover
+        if kind is None or file.name.startswith(".") or not file.is_file():  # an editor's leftover
             continue
         path = "/" if file.name == _PAGE else f"/{file.name}"
         content = file.read_bytes()
