@@ -1,9 +1,9 @@
 """Depthwise convolutions that train fast on a CPU.
 
-The gradient of a depthwise kernel is as much arithmetic as the convolution, yet oneDNN takes 5 to
-60 times as long for it, and for the gradient of the input where the stride is 2: more than half of
-a training step of RWKV-UNet. Here each row of the kernel is a few products and sums over the
-picture, which torch.compile fuses into one pass, and the input's gradient is a convolution, too.
+The gradient of a depthwise kernel is as much arithmetic as the convolution, yet oneDNN takes many
+times as long for it, and for the gradient of the input where the stride is 2. Here each row of the
+kernel is a few products and sums over the picture, which torch.compile fuses into one pass, and the
+input's gradient is a convolution, too: half the time of a step (benchmarks/depthwise_cpu.py).
 """
 
 from __future__ import annotations
