@@ -25,17 +25,17 @@ def average(paths: list[Path], output: Path) -> None:
     Raises:
         CheckpointError: unreadable, or of different networks.
     """
-    (first, info), *others = [load_model(path) for path in paths]
-    state = first.state_dict()
-    for path, (network, their) in zip(paths[1:], others, strict=True):
+    loaded = [load_model(path) for path in paths]
+    info = loaded[0][1]
+    for path, (_, their) in zip(paths, loaded, strict=True):
         if (their.variant, their.names) != (info.variant, info.names):
             raise CheckpointError(f"{path}: is another network than {paths[0]}")
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                state[name] += tensor
+    states = [network.state_dict() for network, _ in loaded]
     mean = {
-        name: tensor / len(paths) if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
+        name: torch.stack([state[name] for state in states]).mean(0)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in states[0].items()
     }
     save_checkpoint(output, mean, info)
 
@@ -51,8 +51,7 @@ def main() -> None:
     if len(options.weights) < 2:
         parser.error("give two files or more")
     try:
-        with torch.no_grad():
-            average(options.weights, options.output)
+        average(options.weights, options.output)
     except RwkvEdgeError as error:
         sys.exit(f"error: {error}")
 

@@ -28,8 +28,9 @@ from rwkv_edge.data.pairs import load_dataset
 from rwkv_edge.errors import RwkvEdgeError
 from rwkv_edge.files import atomic_path, make_folder
 from rwkv_edge.memory import keep_freed_memory
+from rwkv_edge.models.unet import DoubleConv
 from rwkv_edge.training import TrainSettings
-from rwkv_edge.training.augment import resize
+from rwkv_edge.training.augment import resize, to_pixels
 from rwkv_edge.training.depthwise import quicken_depthwise
 from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
@@ -68,7 +69,7 @@ class Teacher(nn.Module):
             *skips, channels = (x.shape[1] for x in self._encode(torch.zeros(1, 3, 64, 64)))
         stages = []
         for skip, width in zip(skips[::-1], WIDTHS[::-1], strict=True):
-            stages.append(_conv(channels + skip, width))
+            stages.append(DoubleConv(channels + skip, width))
             channels = width
         self.decoder = nn.ModuleList(stages)
         self.head = nn.Conv2d(channels, 1, 3, padding=1)
@@ -106,22 +107,13 @@ def _plain(conv: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(conv.static_padding, plain)
 
 
-def _conv(in_channels: int, channels: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in (in_channels, channels):
-        layers += [nn.Conv2d(width, channels, 3, padding=1, bias=False)]
-        layers += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
-
-
 @torch.no_grad()
 def validate(model: nn.Module, step: TrainingStep, pictures: Pictures, size: int) -> float:
     """Return the mean Dice at the network's size."""
     dices = []
     for part in pictures.split(torch.arange(len(pictures)), 10):
-        planes, labels = resize(*pictures.batch(part), size)
-        pixels = planes.round().to(torch.uint8).permute(0, 2, 3, 1)
-        dices.append(image_dice(step.logits(model, pixels), labels[:, 0].long()))
+        pixels, target = to_pixels(*resize(*pictures.batch(part), size))
+        dices.append(image_dice(step.logits(model, pixels), target))
     return float(torch.cat(dices).mean())
 
 

@@ -67,8 +67,7 @@ def augment(
     planes = appearance.coarsen(planes, shares["coarsen"])
     planes = appearance.noise(planes, shares["noise"])
     planes, labels = geometry.mask_view(planes, labels, shares["view"])
-    pixels = (planes.clamp(0, 1) * 255).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1), labels[:, 0].long()
+    return to_pixels(planes.clamp(0, 1) * 255, labels)
 
 
 def resize(images: Tensor, masks: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -78,3 +77,8 @@ def resize(images: Tensor, masks: Tensor, size: int) -> tuple[Tensor, Tensor]:
         planes = F.interpolate(planes, (size, size), mode="area")
         labels = F.interpolate(labels, (size, size), mode="nearest-exact")
     return planes, labels
+
+
+def to_pixels(planes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn what `resize` returns into (B, size, size, 3) uint8 and (B, size, size) int64."""
+    return planes.round().to(torch.uint8).permute(0, 2, 3, 1), labels[:, 0].long()

@@ -16,7 +16,7 @@ from rwkv_edge.memory import peak_bytes
 from rwkv_edge.models import CheckpointInfo, Segmenter, create_model, load_checkpoint
 from rwkv_edge.models.checkpoint import save_checkpoint
 from rwkv_edge.preprocess import UInt8Array
-from rwkv_edge.training.augment import augment, resize
+from rwkv_edge.training.augment import augment, resize, to_pixels
 from rwkv_edge.training.depthwise import quicken_depthwise
 from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
@@ -211,8 +211,7 @@ class Run:
         losses = torch.zeros(len(parts), device=self.device)
         dices = torch.zeros(len(parts), VALIDATION_BATCH, device=self.device)
         for index in range(processes.rank, len(parts), processes.count):
-            planes, labels = resize(*pictures.batch(parts[index]), size)
-            pixels, target = planes.round().to(torch.uint8).permute(0, 2, 3, 1), labels[:, 0].long()
+            pixels, target = to_pixels(*resize(*pictures.batch(parts[index]), size))
             logits = self.step.logits(self.state.average.model, pixels)
             wanted = to_planes(target, logits.shape[1])
             losses[index] = dice_bce_loss(logits, wanted) * len(target)
