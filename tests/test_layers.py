@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "rwkv_edge"
 LAYERS = (
-    ("errors", "config"),
+    ("errors", "config", "operators"),
     ("cache", "files", "memory", "preprocess", "metrics"),
     ("compiler", "download", "drawing", "weights"),
     ("ops",),

@@ -17,8 +17,8 @@ import onnx
 from onnx import ModelProto, NodeProto
 
 from rwkv_edge.errors import BackendError
+from rwkv_edge.operators import BI_WKV, SHIFT_MIXES
 
-BI_WKV, SHIFT_MIXES = "BiWKV", frozenset({"ShiftMix2", "ShiftMix3"})
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 # fmt: off
@@ -159,7 +159,7 @@ def _operations(
         return 2.0 * outputs * inner, True
     if op == BI_WKV:
         return float(_BI_WKV_OPERATIONS * outputs), False
-    if op in SHIFT_MIXES:
+    if op in SHIFT_MIXES.values():
         return float(_SHIFT_MIX_OPERATIONS * outputs), False
     if op in _POINTWISE:
         return float(outputs * (_SLOW_OPERATIONS if op in _SLOW else 1)), False
@@ -280,7 +280,7 @@ def _kind(node: Node) -> str:
         "pointwise": _POINTWISE,
         "copy": _MOVES,
         "bi-WKV": {BI_WKV},
-        "shift and mix": SHIFT_MIXES,
+        "shift and mix": set(SHIFT_MIXES.values()),
         "normalisation": {"LayerNormalization", "Softmax"},
         "resize": {"Resize"},
     }

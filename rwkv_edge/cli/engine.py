@@ -20,7 +20,6 @@ from rwkv_edge.cli.engine_gate import calibration_images, gate_engine
 from rwkv_edge.cli.loading import export_to_cache, parse_imgsz
 from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
 from rwkv_edge.errors import BackendError, UsageError
-from rwkv_edge.export.function import NAMES
 from rwkv_edge.export.graph import (
     cast_input_first,
     input_shape,
@@ -30,6 +29,7 @@ from rwkv_edge.export.graph import (
     without_functions,
 )
 from rwkv_edge.files import atomic_path, file_sha256
+from rwkv_edge.operators import NAMES, VERSION
 from rwkv_edge.preprocess import UInt8Array
 from rwkv_edge.runtime import ModelInfo
 from rwkv_edge.runtime.backend import (
@@ -46,7 +46,6 @@ from rwkv_edge.runtime.machine import Gpu
 from rwkv_edge.runtime.manifest import Manifest, write_manifest
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
 from rwkv_edge.runtime.plugin import (
-    VERSION,
     Plugin,
     build_plugin,
     default_folder,

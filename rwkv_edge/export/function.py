@@ -11,11 +11,7 @@ import numpy as np
 import onnx
 from onnx import parser
 
-DOMAIN, BI_WKV = "rwkv_edge", "BiWKV"
-SHIFT_MIXES = {2: "ShiftMix2", 3: "ShiftMix3"}
-"""By the number of mixes."""
-NAMES = frozenset({BI_WKV, *SHIFT_MIXES.values()})
-PLUGIN_VERSION = "1"
+from rwkv_edge.operators import SHIFT_MIXES
 
 LARGEST_REACH = 40.0
 """|w| T up to which the cumulative sums are exact in float32, whatever the keys: the largest key's

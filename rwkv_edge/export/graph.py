@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from rwkv_edge.errors import BackendError
-from rwkv_edge.export.function import NAMES
+from rwkv_edge.operators import NAMES
 
 _NETWORK = "network."
 

@@ -24,17 +24,10 @@ from rwkv_edge import __version__
 from rwkv_edge.config import NORMALISATION, RESEARCH_USE
 from rwkv_edge.errors import ExportError, MissingDependencyError, UsageError
 from rwkv_edge.export.check import TOLERANCE, largest_error
-from rwkv_edge.export.function import (
-    BI_WKV,
-    DOMAIN,
-    PLUGIN_VERSION,
-    SHIFT_MIXES,
-    bi_wkv_function,
-    largest_reach,
-    shift_mix_function,
-)
+from rwkv_edge.export.function import bi_wkv_function, largest_reach, shift_mix_function
 from rwkv_edge.files import atomic_path
 from rwkv_edge.models import CheckpointInfo, Segmenter, fold
+from rwkv_edge.operators import BI_WKV, DOMAIN, SHIFT_MIXES, VERSION
 from rwkv_edge.preprocess import check_input_size
 
 DEFAULT_OPSET, OLDEST_OPSET, NEWEST_OPSET = 18, 18, 23
@@ -135,7 +128,7 @@ def _our_nodes() -> dict[Any, Callable[..., Any]]:
         count: _operator(name, {"x": "T", **{f"weight{n}": "T" for n in range(count)}}, count)
         for count, name in SHIFT_MIXES.items()
     }
-    plugin = {"plugin_version": PLUGIN_VERSION, "plugin_namespace": DOMAIN}
+    plugin = {"plugin_version": VERSION, "plugin_namespace": DOMAIN}
 
     def translate_bi_wkv(w: Any, u: Any, k: Any, v: Any) -> Any:
         return bi_wkv(w, u, k, v, **plugin)

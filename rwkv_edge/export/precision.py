@@ -13,8 +13,8 @@ import ml_dtypes
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from rwkv_edge.export.function import BI_WKV
 from rwkv_edge.export.graph import copy_model, infer_types, prune_initializers, raise_opset
+from rwkv_edge.operators import BI_WKV
 
 FLOAT32_OPERATORS = frozenset(
     {"LayerNormalization", "BatchNormalization", "Softmax", "ReduceMean", "Pow"}

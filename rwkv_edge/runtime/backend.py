@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rwkv_edge.errors import BackendError
 from rwkv_edge.files import file_sha256
-from rwkv_edge.runtime.plugin import NAMES, NAMESPACE, VERSION
+from rwkv_edge.operators import DOMAIN, NAMES, VERSION
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -116,7 +116,7 @@ def load_plugin(backend: Backend, library: Path) -> None:
 
 def _missing(registry: trt.IPluginRegistry) -> list[str]:
     """Return which of our plugins TensorRT does not know."""
-    return [name for name in NAMES if registry.get_creator(name, VERSION, NAMESPACE) is None]
+    return [name for name in NAMES if registry.get_creator(name, VERSION, DOMAIN) is None]
 
 
 def _link_rtx_libraries() -> None:

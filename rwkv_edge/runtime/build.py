@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from rwkv_edge.errors import BackendError, UsageError
 from rwkv_edge.files import atomic_path
+from rwkv_edge.operators import NAMES
 from rwkv_edge.runtime.backend import TENSORRT, TENSORRT_RTX, Backend, make_logger
 from rwkv_edge.runtime.machine import find_gpu
-from rwkv_edge.runtime.plugin import NAMES
 
 if TYPE_CHECKING:
     import tensorrt as trt

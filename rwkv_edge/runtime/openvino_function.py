@@ -9,7 +9,8 @@ from __future__ import annotations
 import onnx
 from onnx import ModelProto, inliner, parser
 
-_NAME = "BiWKV"
+from rwkv_edge.operators import BI_WKV
+
 _OPERATOR = "CumSum"
 
 # Shapes: w, u (C), k, v, y (B, T, C). Numerator and denominator stand side by side, 2 C wide, cut
@@ -120,7 +121,7 @@ def for_openvino(model: ModelProto) -> ModelProto:
     result = ModelProto()
     result.CopyFrom(model)
     for function in result.functions:
-        if function.name == _NAME and any(n.op_type == _OPERATOR for n in function.node):
+        if function.name == BI_WKV and any(n.op_type == _OPERATOR for n in function.node):
             opset = next(entry.version for entry in function.opset_import if not entry.domain)
             function.CopyFrom(triangular_function(opset))
     inlined: ModelProto = inliner.inline_local_functions(result)

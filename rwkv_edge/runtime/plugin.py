@@ -28,8 +28,6 @@ from rwkv_edge.compiler import (
 from rwkv_edge.errors import BackendError
 from rwkv_edge.files import atomic_path, file_sha256, write_json
 
-NAMES, VERSION, NAMESPACE = ("BiWKV", "ShiftMix2", "ShiftMix3"), "1", "rwkv_edge"
-"""Of the plugins in the library, each named as its ONNX operator."""
 LIBRARY = "librwkv_edge_plugin.so"
 _HEADERS_MISSING = "TensorRT's headers were not found"
 

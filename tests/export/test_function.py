@@ -10,14 +10,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rwkv_edge.export.function import (
     LARGEST_REACH,
-    NAMES,
-    SHIFT_MIXES,
     bi_wkv_function,
     largest_reach,
     shift_mix_function,
 )
+from rwkv_edge.operators import SHIFT_MIXES
 from rwkv_edge.ops import bi_wkv_ref, shift_mix_ref, shift_mix_weight
-from rwkv_edge.runtime import plugin
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -126,7 +124,3 @@ def test_shift_mix(mixes: int, shape: tuple[int, ...], dtype: int) -> None:
         assert mixed.dtype == kind
         expected = shift_mix_ref(torch.from_numpy(x), torch.from_numpy(ratio)).numpy()
         assert np.abs(mixed - expected).max() < (5e-3 if dtype == HALF else 1e-6)
-
-
-def test_operators_and_plugins_have_the_same_names() -> None:
-    assert set(plugin.NAMES) == NAMES

@@ -9,8 +9,8 @@ import torch
 
 from rwkv_edge.errors import ExportError, OutputError, UsageError
 from rwkv_edge.export import export_onnx
-from rwkv_edge.export.function import NAMES
 from rwkv_edge.models import CheckpointInfo, create_model
+from rwkv_edge.operators import NAMES
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
 from rwkv_edge.runtime.torch import TorchRunner
 
@@ -50,7 +50,7 @@ def test_the_graph_is_clean(exported: Path) -> None:
             before = producer.get(node.input[0])
             assert before is None or before.op_type != "Transpose", node.name
     ours = [node for node in model.graph.node if node.domain == "rwkv_edge"]
-    assert {node.op_type for node in ours} == NAMES
+    assert {node.op_type for node in ours} == set(NAMES)
     constants = {tensor.name for tensor in model.graph.initializer}
     for node in ours:
         bi_wkv = node.op_type == "BiWKV"  # whose w / T and u / T are folded
@@ -66,7 +66,7 @@ def test_the_file_describes_itself(exported: Path) -> None:
     assert properties["weights_sha256"] == "abc"
     assert "not for diagnosis" in properties["use"]
     assert str(Path.home()) not in str(model.graph.node)  # no traces of this machine
-    assert {f.name for f in model.functions} == NAMES
+    assert {f.name for f in model.functions} == set(NAMES)
     image, probability = model.graph.input[0], model.graph.output[0]
     assert (image.name, probability.name) == ("image", "probability")
     assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
