@@ -1,10 +1,11 @@
 """Which numbers an option takes, as callbacks for `typer.Option`.
 
-The parser's own `min` and `max` would let NaN through.
+The parser's own `min` and `max` would let NaN through, and an open end infinity.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import typer
@@ -15,7 +16,7 @@ Check = Callable[[typer.CallbackParam, float | None], float | None]
 """Returns the value as it is, None for an option that was not given.
 
 Raises:
-    UsageError: the value is out of range, or not a number.
+    UsageError: the value is out of range, infinite, or not a number.
 """
 
 
@@ -40,8 +41,9 @@ def at_least(low: float, below: float | None = None) -> Check:
 
 def _check(holds: Callable[[float], bool], words: str) -> Check:
     def check(option: typer.CallbackParam, value: float | None) -> float | None:
-        if value is not None and not holds(value):
-            raise UsageError(f"{option.opts[0]} {value:.15g}: it must {words}")
+        if value is not None and not (math.isfinite(value) and holds(value)):
+            what = "be a finite number" if math.isinf(value) else words
+            raise UsageError(f"{option.opts[0]} {value:.15g}: it must {what}")
         return value
 
     return check

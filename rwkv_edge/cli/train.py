@@ -124,7 +124,9 @@ def train(
     seed: Annotated[
         int,
         typer.Option(
-            help="Of the fresh weights, the order, the augmentation.", rich_help_panel=_COURSE
+            help="Of the fresh weights, the order, the augmentation.",
+            callback=between(0, 2**32 - 1),
+            rich_help_panel=_COURSE,
         ),
     ] = 0,
     without: Annotated[

@@ -42,6 +42,9 @@ def test_ranges(
         with pytest.raises(UsageError) as caught:
             parsed(check, "--share", value)
         assert str(caught.value) == f"--share {float(value):.15g}: it must {words}"
+    for value in ("inf", "-inf"):
+        with pytest.raises(UsageError, match=f"--share {value}: it must be a finite number"):
+            parsed(check, "--share", value)
 
 
 def test_a_value_is_shown_as_it_was_typed() -> None:
