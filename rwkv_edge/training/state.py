@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 
 from rwkv_edge.errors import CheckpointError
 from rwkv_edge.files import atomic_path
+from rwkv_edge.models.checkpoint import RUN_STATE_KEY
 from rwkv_edge.training.ema import WeightAverage
 
 
@@ -44,7 +46,7 @@ class RunState:
             "updates": self.average.updates,
         }
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={"run_state": json.dumps(numbers)})
+            save_file(tensors, temporary, metadata={RUN_STATE_KEY: json.dumps(numbers)})
 
     def load(self, path: Path) -> None:
         """Continue from a file that `save` wrote.
@@ -54,7 +56,7 @@ class RunState:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                numbers = json.loads((file.metadata() or {})["run_state"])
+                numbers = json.loads((file.metadata() or {})[RUN_STATE_KEY])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             self.model.load_state_dict(_select(tensors, "model"))
             self.average.model.load_state_dict(_select(tensors, "average"))
@@ -70,9 +72,13 @@ class RunState:
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         content = self.optimizer.state_dict()
+        parameters = dict(enumerate(p for g in self.optimizer.param_groups for p in g["params"]))
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             index, key = name.split(".", 1)
+            if tensor.ndim:  # a fused optimizer walks moments and weights in the memory's order
+                like = torch.empty_like(parameters[int(index)], dtype=tensor.dtype)
+                tensor = like.copy_(tensor)
             state.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({**content, "state": state})
 
