@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Mask = NDArray[np.bool_] | NDArray[np.uint8]
+"""Of any shape: whether a lesion is there, or the label of its class, 0 for background."""
+
 
 @dataclass(frozen=True)
 class PixelCounts:
@@ -18,12 +21,16 @@ class PixelCounts:
     true_negative: int = 0
 
     @classmethod
-    def of(cls, predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> PixelCounts:
-        """Compare two masks of one shape, True where the lesion is."""
-        both = int(np.count_nonzero(predicted & target))
+    def of(cls, predicted: Mask, target: Mask) -> PixelCounts:
+        """Compare two masks of one shape.
+
+        A pixel of the wrong class is a false positive and a false negative.
+        """
+        both = int(np.count_nonzero((predicted == target) & (target != 0)))
         ours = int(np.count_nonzero(predicted))
         theirs = int(np.count_nonzero(target))
-        return cls(both, ours - both, theirs - both, target.size - ours - theirs + both)
+        neither = target.size - int(np.count_nonzero((predicted != 0) | (target != 0)))
+        return cls(both, ours - both, theirs - both, neither)
 
     def __add__(self, other: PixelCounts) -> PixelCounts:
         return PixelCounts(

@@ -34,6 +34,11 @@ def test_against_definitions_on_random_masks() -> None:
         assert result.dice == pytest.approx(2 * result.iou / (1 + result.iou))
 
 
+def test_a_wrong_class_is_a_miss_and_a_false_positive() -> None:
+    predicted, truth = np.array([0, 1, 2, 2, 0], np.uint8), np.array([0, 1, 1, 2, 2], np.uint8)
+    assert PixelCounts.of(predicted, truth) == PixelCounts(2, 1, 2, 1)
+
+
 def test_counts_add_up() -> None:
     a, b = counts([1, 1, 0], [1, 0, 0]), counts([0, 1], [1, 1])
     assert a + b == counts([1, 1, 0, 0, 1], [1, 0, 0, 1, 1])

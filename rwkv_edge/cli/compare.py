@@ -15,6 +15,7 @@ from rwkv_edge.config import DEFAULT_CONFIDENCE
 
 if TYPE_CHECKING:
     from rwkv_edge.cli.contestants import Opened
+    from rwkv_edge.data.pairs import Pair
     from rwkv_edge.evaluation.compare import Comparison
     from rwkv_edge.evaluation.comparison_page import Contestant, Latency
 
@@ -92,7 +93,7 @@ def compare(
             for model in models.values():
                 found.append(evaluate_masks(model.segment, pairs, dataset.names, conf, advance))
         comparison = run_comparison(*found)
-        latency, table = _time(list(models.values()), pairs, conf, rounds)
+        latency, table = _time(list(models.values()), pairs, dataset.num_classes, conf, rounds)
         sides = (
             _contestant(models["a"], table["a"], conf),
             _contestant(models["b"], table["b"], conf),
@@ -109,19 +110,19 @@ def compare(
 
 
 def _time(
-    models: list[Opened], pairs: list[Any], conf: float, rounds: int
+    models: list[Opened], pairs: list[Pair], num_classes: int, conf: float, rounds: int
 ) -> tuple[Latency, dict[str, dict[str, float]]]:
     """Let both take turns from frame to mask; the frames are the first images of the data."""
     import itertools
 
     from rwkv_edge.bench.timing import alternate, describe_machine, ratio_interval, summarise
-    from rwkv_edge.data.reading import read_image
+    from rwkv_edge.data.pairs import read_pair
     from rwkv_edge.evaluation.bootstrap import Interval
     from rwkv_edge.evaluation.compare import latency_verdict
     from rwkv_edge.evaluation.comparison_page import Latency
     from rwkv_edge.preprocess import to_mask
 
-    images = [read_image(pair.image) for pair in pairs[:_TIMED_IMAGES]]
+    images = [read_pair(pair, num_classes)[0] for pair in pairs[:_TIMED_IMAGES]]
 
     def caller(model: Opened) -> Any:
         frames = itertools.cycle(images)  # of each its own, so that both see the same in a round

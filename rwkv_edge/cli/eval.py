@@ -64,6 +64,7 @@ def evaluate(
     backend: BackendOption = "auto",
     imgsz: ImgszOption = None,
     split: SplitOption = None,
+    limit: LimitOption = None,
     conf: Annotated[
         float | None,
         typer.Option(
@@ -81,7 +82,8 @@ def evaluate(
     """Measure a model on labelled images, at their own resolution.
 
     Mean Dice and IoU are means over images; pooled Dice, precision, recall
-    and false-positive rate count the pixels of all images together. A lesion
+    and false-positive rate count the pixels of all images together; of
+    several classes, a pixel of the wrong one is both missed and false. A lesion
     is found if a quarter of it is; a region of which less than a quarter lies
     on lesions is a false alarm. Intervals are 95 % bootstrap intervals over
     images. The output folder gets metrics.json, per_image.csv, worst.png and
@@ -93,7 +95,7 @@ def evaluate(
     from rwkv_edge.cli.console import write_json_option
     from rwkv_edge.cli.eval_volumes import check_packages, measure_volumes, show_volumes
     from rwkv_edge.cli.loading import open_runner
-    from rwkv_edge.errors import DataError
+    from rwkv_edge.errors import DataError, UsageError
     from rwkv_edge.files import check_writable, make_folder, new_run_folder, write_json
 
     dataset = _open_dataset(data, split)
@@ -103,9 +105,11 @@ def evaluate(
     pairs: list[Pair] = []
     chosen = "test"
     if in_volumes:
+        if limit is not None:
+            raise UsageError("--limit: counts images, but here whole volumes are measured")
         check_packages(dataset)
     else:
-        pairs, chosen = _choose_pairs(dataset, split)
+        pairs, chosen = _choose_pairs(dataset, split, limit)
     check_writable(output or Path("runs/eval"))
     if json not in (None, "-"):
         check_writable(Path(json).parent)
@@ -150,10 +154,7 @@ def load_pairs(
         DataError: no such data set, or it has no such split.
     """
     dataset = _open_dataset(data, split)
-    pairs, chosen = _choose_pairs(dataset, split)
-    if limit is not None and limit < len(pairs):
-        pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
-    return dataset, pairs, chosen
+    return dataset, *_choose_pairs(dataset, split, limit)
 
 
 def _open_dataset(data: Path, split: str | None) -> DataSet:
@@ -165,11 +166,14 @@ def _open_dataset(data: Path, split: str | None) -> DataSet:
     return load_dataset(data)
 
 
-def _choose_pairs(dataset: DataSet, split: str | None) -> tuple[list[Pair], str]:
+def _choose_pairs(dataset: DataSet, split: str | None, limit: int | None) -> tuple[list[Pair], str]:
     chosen = dataset.first(split) if split else dataset.first("val", "test", "all")
     if chosen == "test" and split is None:
         print(f"{dataset.path}: no 'val' split, so it is 'test' that is measured", file=sys.stderr)
-    return dataset.splits[chosen], chosen
+    pairs = dataset.splits[chosen]
+    if limit is not None and limit < len(pairs):
+        pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
+    return pairs, chosen
 
 
 def _measure_images(

@@ -84,7 +84,9 @@ class Difference:
             )
         if self.winner == NOT_ENOUGH:
             plan = "Their means are equal; more images alone may never tell them apart."
-            if self.needed is not None and self.needed <= self.images:
+            if self.images == 1:
+                plan = "One image says nothing of others."
+            elif self.needed is not None and self.needed <= self.images:
                 plan = "They are close to the limit; a few more images may settle it."
             elif self.needed is not None:
                 count = f"{_two_digits(self.needed):,}"

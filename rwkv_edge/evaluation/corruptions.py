@@ -205,8 +205,10 @@ def _fluid(image: UInt8Array, strength: int, rng: Rng) -> UInt8Array:
     )
 
 
-def _occlusion(image: UInt8Array, strength: int, rng: Rng) -> UInt8Array:
-    """A grey instrument reaches in from the rim."""
+def _occlusion(
+    image: UInt8Array, labels: UInt8Array, strength: int, rng: Rng
+) -> tuple[UInt8Array, UInt8Array]:
+    """A grey instrument reaches in from the rim; what it hides is no longer to be found."""
     size = np.array(image.shape[1::-1])
     thickness = round(_at(strength, 0.05, 0.08, 0.11, 0.15, 0.2) * _side(image))
     reach = _at(strength, 0.4, 0.5, 0.6, 0.7, 0.8) * _side(image)
@@ -214,13 +216,14 @@ def _occlusion(image: UInt8Array, strength: int, rng: Rng) -> UInt8Array:
     way = np.array([np.cos(angle), np.sin(angle)])
     start = size / 2 + way * size.max() * 0.75
     tip = size / 2 + way * (0.75 * _side(image) - reach)
-    drawn: UInt8Array = image.copy()
+    drawn, left = image.copy(), labels.copy()
     for share, grey in ((1.0, 70), (0.7, 120), (0.25, 200)):
         ends = np.rint([start, tip]).astype(int).tolist()
         colour = (grey + 8, grey + 4, grey)
         width = max(1, round(thickness * share))
         cv2.line(drawn, ends[0], ends[1], colour, width, cv2.LINE_AA)
-    return drawn
+        cv2.line(left, ends[0], ends[1], 0, width)
+    return drawn, left
 
 
 def _rotation(image: UInt8Array, mask: UInt8Array, strength: int, rng: Rng) -> Pictures:
@@ -303,7 +306,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "specular": _photometric(_specular),
     "smoke": _photometric(_smoke),
     "fluid": _photometric(_fluid),
-    "occlusion": _photometric(_occlusion),
+    "occlusion": _occlusion,
     "rotation": _rotation,
     "field of view": _field_of_view,
     "interlacing": _photometric(_interlacing),

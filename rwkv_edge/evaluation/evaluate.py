@@ -21,7 +21,14 @@ from rwkv_edge.evaluation.saliency import (
     weighted_f_measure,
 )
 from rwkv_edge.metrics import PixelCounts
-from rwkv_edge.preprocess import FloatArray, Letterbox, UInt8Array, to_input, to_mask
+from rwkv_edge.preprocess import (
+    FloatArray,
+    Letterbox,
+    UInt8Array,
+    foreground_labels,
+    to_input,
+    to_mask,
+)
 
 Predict = Callable[[UInt8Array], FloatArray]
 """From (N, H, W, 3) uint8 BGR to (N, classes, H, W) float32 probabilities."""
@@ -52,7 +59,7 @@ class ImageScore:
 
     pair: Pair
     foreground: PixelCounts
-    """Any class against the background."""
+    """All classes together; a pixel of the wrong one is both a miss and a false positive."""
     classes: tuple[PixelCounts, ...]
     """Each foreground class against everything else."""
     lesions: LesionCounts
@@ -135,8 +142,11 @@ def evaluate(
         probability = letterbox.restore(network)
         predicted = to_mask(probability, confidence)
         rows, columns = letterbox.inside
-        small = to_mask(network[:, rows, columns], confidence) > 0
-        small_truth = letterbox.apply((truth > 0) * np.uint8(255))[rows, columns] > MASK_THRESHOLD
+        small = to_mask(network[:, rows, columns], confidence)
+        small_truth = np.zeros_like(small)
+        for label in foreground_labels(truth):
+            plane = letterbox.apply((truth == label) * np.uint8(255))[rows, columns]
+            small_truth[plane > MASK_THRESHOLD] = label
         details = _details(
             PixelCounts.of(small, small_truth), probability, predicted > 0, truth > 0
         )
@@ -204,7 +214,7 @@ def score_image(
 ) -> ImageScore:
     """Compare two masks (h, w) of class labels."""
     ours, theirs = predicted > 0, truth > 0
-    foreground = PixelCounts.of(ours, theirs)
+    foreground = PixelCounts.of(predicted, truth)
     per_class: tuple[PixelCounts, ...] = (foreground,)
     if num_classes > 1:
         labels = range(1, num_classes)

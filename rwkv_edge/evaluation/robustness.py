@@ -94,10 +94,10 @@ def measure_robustness(
     """
 
     def score(image: UInt8Array, truth: UInt8Array) -> Cell:
-        predicted, lesion = to_mask(checked(segment(image)), confidence) > 0, truth > 0
+        predicted = to_mask(checked(segment(image)), confidence)
         return Cell(
-            PixelCounts.of(predicted, lesion).dice,
-            LesionCounts.of(predicted, lesion).false_alarms,
+            PixelCounts.of(predicted, truth).dice,
+            LesionCounts.of(predicted > 0, truth > 0).false_alarms,
         )
 
     clean: list[Cell] = []

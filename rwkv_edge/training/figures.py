@@ -91,6 +91,6 @@ def draw_validation_grid(
         truth = masks[index]
         picture = draw_mask(images[index], mask)
         draw_contour(picture, (truth > 0).astype(np.uint8), TRUTH_COLOUR, line_width(picture))
-        dice = PixelCounts.of(mask > 0, truth > 0).dice
+        dice = PixelCounts.of(mask, truth).dice
         tiles.append((picture, f"Dice {dice:.3f}"))
     write_image(path, picture_grid(tiles, GRID_COLUMNS))

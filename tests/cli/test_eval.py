@@ -161,6 +161,8 @@ def test_split(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert json.loads(Path("out/metrics.json").read_text())["images"] == count
         said = "splits: no 'val' split, so it is 'test' that is measured" in capsys.readouterr().err
         assert said is (split == "test")
+    assert run("--data", "splits", "--limit", "2", "--output", "out") == 0
+    assert json.loads(Path("out/metrics.json").read_text())["images"] == 2
     assert run("--data", "splits", "--split", "train", "--output", "out") == 0
     assert json.loads(Path("out/metrics.json").read_text())["images"] == 1
 

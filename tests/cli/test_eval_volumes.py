@@ -11,6 +11,7 @@ import pytest
 
 from rwkv_edge.cli import main
 from rwkv_edge.data.layouts import ACDC
+from rwkv_edge.models import CheckpointInfo, create_model, save_checkpoint
 from rwkv_edge.preprocess import FloatArray, UInt8Array
 from rwkv_edge.runtime import ModelInfo, Runner
 from tests.data.volumes import write_acdc, write_synapse
@@ -100,14 +101,32 @@ def test_a_model_of_other_classes(opened: list[Any], capsys: pytest.CaptureFixtu
     assert not Path("runs").exists()
 
 
+def test_compare_on_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_acdc(Path("acdc"))
+    weights = Path("w.safetensors")
+    save_checkpoint(
+        weights, create_model("unet", 4).state_dict(), CheckpointInfo("unet", 4, ACDC, (32, 32))
+    )
+    words = ["--a", str(weights), "--b", str(weights), "--backend", "torch", "--rounds", "2"]
+    assert run("compare", "--data", "acdc", "--split", "val", "--output", "out", *words) == 0
+    assert Path("out/report.html").is_file()
+    assert run("eval", "--data", "acdc", "--limit", "1", "--weights", str(weights)) == 2
+    assert "--limit: counts images" in capsys.readouterr().err
+
+
 def test_train_on_slices_then_evaluate_volumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the real network, for two epochs: the way is what is tested, not the figures."""
     monkeypatch.chdir(tmp_path)
     write_acdc(Path("acdc"))
     words = ["--variant", "unet", "--imgsz", "32", "--epochs", "2", "--device", "cpu"]
     assert run("train", "--data", "acdc", *words) == 0
+    assert run("train", "--resume", "--lr", "1e-4") == 2
+    assert "leave out --lr" in capsys.readouterr().err
     weights = "runs/train/exp/weights/best.safetensors"
     words = ["--weights", weights, "--backend", "torch", "--json", "a.json"]
     assert run("eval", "--data", "acdc", *words) == 0

@@ -21,7 +21,7 @@ from rwkv_edge.evaluation.robustness import (
 from rwkv_edge.preprocess import FloatArray, UInt8Array
 from tests.data.pictures import save_pair
 
-GEOMETRIC = {"rotation", "field of view", "picture-in-picture"}
+CHANGES_MASKS = {"rotation", "field of view", "picture-in-picture", "occlusion"}
 SYNTH = render_image(7, (240, 280), polyps=1)
 MASK = (SYNTH.mask > 0).astype(np.uint8)
 
@@ -58,9 +58,9 @@ class TestEach:
         if name != "rotation":
             assert distances == sorted(distances)
 
-    def test_mask_moves_with_the_pixels_and_only_then(self, name: str) -> None:
+    def test_mask_follows_the_pixels_and_only_then(self, name: str) -> None:
         changed = any(not np.array_equal(corrupted(name, 5, seed)[1], MASK) for seed in range(8))
-        assert changed == (name in GEOMETRIC)
+        assert changed == (name in CHANGES_MASKS)
         assert set(np.unique(corrupted(name, 5)[1])) <= {0, 1}
 
     def test_small_and_odd_pictures(self, name: str) -> None:
@@ -87,6 +87,16 @@ def test_rotation_takes_the_mask_along() -> None:
         assert int(label.sum()) == pytest.approx(int(mask.sum()), rel=0.05)
     assert label[70, 50] == 1  # half a turn: below instead of above
     assert label[30, 50] == 0
+
+
+def test_what_an_instrument_hides_is_not_to_be_found() -> None:
+    image, labels = np.full((120, 160, 3), 10, np.uint8), np.ones((120, 160), np.uint8)
+    drawn, left = corrupt("occlusion", image, labels, 5, np.random.default_rng(0))
+    covered = (drawn != image).any(2)
+    assert 0.05 < covered.mean() < 0.6
+    # but for the smoothed rim, which is neither
+    assert np.mean((left == 0) != covered) < 0.03
+    assert not (left == 0)[~covered].any()
 
 
 def test_exposure_is_two_stops() -> None:
