@@ -5,9 +5,9 @@
 Every run is an ordinary `rwkv-edge train --without INGREDIENT`, kept in OUTPUT/runs/train; what
 stands after `--` goes to it as it is. A run that is finished is not repeated, so a stopped
 comparison goes on where it was. Compared is the validation Dice of the averaged weights after the
-last epoch, not of the best, so that no run gains by having more epochs to choose from. Judge
-ingredients against a foreign camera (cast, veil, view) by `rwkv-edge robustness` too: a clean
-validation set does not ask for them.
+last epoch, not of the best, so that no run gains by having more epochs to choose from. `heavy` is
+all that `--light` leaves out. Judge ingredients against a foreign camera (cast, veil, view) by
+`rwkv-edge robustness` too: a clean validation set does not ask for them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 from rwkv_edge.bench.timing import describe_machine
 from rwkv_edge.training.augment import SHARES
 
-FULL = "full recipe"
+FULL, HEAVY = "full recipe", "heavy"
+_LEAVING_OUT = {FULL: [], HEAVY: ["--light"]}
 RESULTS = "results.csv"
 
 
@@ -41,7 +42,7 @@ def train(options: argparse.Namespace, ingredient: str, seed: int) -> float:
         else:
             command += ["--data", str(options.data), "--epochs", str(options.epochs)]
             command += ["--seed", str(seed), *options.train]
-            command += [] if ingredient == FULL else ["--without", ingredient]
+            command += _LEAVING_OUT.get(ingredient, ["--without", ingredient])
         print(" ".join(command), flush=True)
         subprocess.run(command, cwd=options.output, check=True)
     return float(_rows(folder)[-1]["val_dice"])
@@ -84,14 +85,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="as rwkv-edge train takes it")
-    parser.add_argument("--ingredients", nargs="+", choices=SHARES, default=list(SHARES))
+    parser.add_argument("--ingredients", nargs="+", choices=[*SHARES, HEAVY], default=list(SHARES))
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("accuracy"))
     options = parser.parse_args(words[:cut])
-    options.train = words[cut + 1 :]
+    # the runs stand in another folder, where relative paths would lead elsewhere
+    options.train = [str(Path(w).resolve()) if Path(w).exists() else w for w in words[cut + 1 :]]
     options.data, options.output = options.data.resolve(), options.output.resolve()
     options.output.mkdir(parents=True, exist_ok=True)
+    wanted = {"data": str(options.data), "epochs": options.epochs, "train": options.train}
+    settings = options.output / "settings.json"
+    if settings.is_file() and json.loads(settings.read_text()) != wanted:
+        parser.error(f"{options.output} holds runs of other settings; choose another --output")
+    settings.write_text(json.dumps(wanted, indent=1))
     dice: dict[str, list[float]] = {FULL: []}
     for ingredient in [FULL, *options.ingredients]:
         dice[ingredient] = [train(options, ingredient, seed) for seed in options.seeds]

@@ -20,6 +20,9 @@ MASK_THRESHOLD = 127
 DEFAULT_CONFIDENCE = 0.5
 """A pixel whose probability reaches this value belongs to the predicted mask."""
 
+DEFAULT_TEACHER_SHARE = 0.5
+"""Of what a network learns from; the labels keep the rest."""
+
 DEFAULT_MAX_DICE_DROP = 0.005
 """What an engine of lower precision may lose of Dice against float32."""
 

@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
+import tempfile
 from pathlib import Path
 
 from rwkv_edge.config import DEFAULT_IMGSZ, VARIANTS
 from rwkv_edge.data.pairs import load_dataset
+from rwkv_edge.errors import RwkvEdgeError
 from rwkv_edge.evaluation import evaluate_masks, predict_probability
 from rwkv_edge.export import export_onnx
 from rwkv_edge.files import file_sha256, make_folder
@@ -34,7 +37,7 @@ def export(weights: Path, training: str, folder: Path) -> str:
     network, info = load_model(weights)
     size = (DEFAULT_IMGSZ, DEFAULT_IMGSZ)
     info = dataclasses.replace(info, training=training, imgsz=size)
-    checkpoint = make_folder(folder) / checkpoint_name(info.variant)
+    checkpoint = folder / checkpoint_name(info.variant)
     save_checkpoint(checkpoint, network.state_dict(), info, half=True)
     rounded, _ = load_model(checkpoint)
     report = export_onnx(
@@ -80,6 +83,27 @@ def enter(variant: str, folder: Path, data: Path, url: str | None) -> list[Entry
     ]
 
 
+def ship(options: argparse.Namespace) -> list[Entry]:
+    """Write the files, if weights are given, and return the entries of all that are there.
+
+    Raises:
+        RwkvEdgeError: as its message says; what lay there before is then as it was.
+    """
+    load_dataset(options.data).pairs("val")  # before anything is written
+    if not options.weights:
+        variants = [v for v in VARIANTS if (options.output / checkpoint_name(v)).is_file()]
+        found = [enter(v, options.output, options.data, options.url) for v in variants]
+        return [entry for entries in found for entry in entries]
+    make_folder(options.output)
+    with tempfile.TemporaryDirectory(dir=options.output) as name:
+        aside = Path(name)
+        variant = export(options.weights, options.training, aside)
+        entries = enter(variant, aside, options.data, options.url)
+        for entry in entries:
+            (aside / entry.name).replace(options.output / entry.name)
+    return entries
+
+
 def main() -> None:
     """Write the files, if weights are given, and the registry."""
     parser = argparse.ArgumentParser(
@@ -93,15 +117,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.weights and not options.training:
         parser.error("--training is missing")
-    if options.weights:
-        variants = [export(options.weights, options.training, options.output)]
-    else:
-        variants = [v for v in VARIANTS if (options.output / checkpoint_name(v)).is_file()]
-    entries = [
-        entry
-        for variant in variants
-        for entry in enter(variant, options.output, options.data, options.url)
-    ]
+    try:
+        entries = ship(options)
+    except RwkvEdgeError as error:
+        sys.exit(f"error: {error}")
     for entry in entries:
         print(f"{entry.name}: {entry.size / 1e6:.1f} MB, sha256 {entry.sha256}, Dice {entry.dice}")
     names = {entry.name for entry in entries}

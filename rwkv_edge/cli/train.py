@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rwkv_edge.cli.ranges import above, at_least, between
+from rwkv_edge.config import DEFAULT_TEACHER_SHARE
 from rwkv_edge.files import check_run_name
 
 _DATA, _NETWORK, _COURSE = "Data", "Network", "Course"
@@ -17,6 +18,7 @@ _AUGMENTATION, _TEACHER, _MACHINE = "Augmentation", "Teacher", "Machine"
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -169,13 +171,14 @@ def train(
         ),
     ] = None,
     teacher_share: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="Of what is learnt from, 0 to 1; the labels keep the rest.",
+            help="Of what is learnt from, 0 to 1; the labels keep the rest. Default: "
+            f"{DEFAULT_TEACHER_SHARE}.",
             callback=between(0, 1),
             rich_help_panel=_TEACHER,
         ),
-    ] = 0.5,
+    ] = None,
     name: Annotated[
         str, typer.Option(help="The run is kept in runs/train/NAME.", callback=check_run_name)
     ] = "exp",
@@ -207,6 +210,10 @@ def train(
     if resume:
         if not started:
             raise UsageError(f"--resume: no run to continue in {folder}")
+        if others := _given(context) - {"--resume", "--name"}:
+            raise UsageError(
+                f"--resume goes on with the settings of the start: leave out {min(others)}"
+            )
         settings = TrainSettings.load(folder / "args.yaml")
     else:
         if data is None:
@@ -219,8 +226,9 @@ def train(
             raise UsageError("--epochs and --minutes exclude each other")
         left_out = set(without or ()) | (set(SHARES) - set(LIGHT) if light else set())
         unknown = left_out - set(SHARES)
-        if teacher_preprocess and not teacher:
-            raise UsageError("--teacher-preprocess: no --teacher is given")
+        if not teacher and (teacher_preprocess is not None or teacher_share is not None):
+            named = "--teacher-share" if teacher_preprocess is None else "--teacher-preprocess"
+            raise UsageError(f"{named}: no --teacher is given")
         if unknown:
             raise UsageError(f"--without {min(unknown)}: choose from {', '.join(SHARES)}")
         settings = TrainSettings(
@@ -248,7 +256,7 @@ def train(
                 for given in teacher or ()
             ),
             teacher_preprocess=teacher_preprocess,
-            teacher_share=teacher_share,
+            teacher_share=DEFAULT_TEACHER_SHARE if teacher_share is None else teacher_share,
             name=name,
         )
     with ExitStack() as stack:
@@ -264,3 +272,13 @@ def train(
     print(f"best weights: {best}")
     print(f"pictures: {folder}/training.png, {folder}/curves.png, {folder}/validation.png")
     print(f"next: rwkv-edge eval --data {settings.data} --weights {best}")
+
+
+def _given(context: typer.Context) -> set[str]:
+    """The options that stand on the command line."""
+    sources = {
+        option.opts[0]: context.get_parameter_source(option.name)
+        for option in context.command.params
+        if option.name
+    }
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}

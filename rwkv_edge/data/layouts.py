@@ -66,11 +66,11 @@ def listed(listing: Path, folder: Path) -> list[Path]:
         DataError: the list cannot be read, or names a file that is not there.
     """
     try:
-        lines = listing.read_text(encoding="utf-8").split()
+        lines = listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{listing}: cannot be read ({error})") from error
     files = {bare_name(file): file for file in slice_files(folder)}
-    names = [bare_name(Path(line)) for line in lines]
+    names = [bare_name(Path(line.strip())) for line in lines if line.strip()]
     missing = [name for name in names if name not in files]
     if missing:
         raise DataError(f"{listing}: {len(missing)} files are not in {folder}, as {missing[0]}")

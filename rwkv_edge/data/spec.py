@@ -9,6 +9,8 @@ from rwkv_edge.data.slices import Window
 from rwkv_edge.errors import DataError
 
 BACKGROUND = "background"
+_SPELLINGS = frozenset({BACKGROUND, "bg", "_background_"})
+"""Of the background's name in small letters, as tools for annotation write it."""
 
 
 def class_names(names: object, path: Path) -> tuple[str, ...]:
@@ -21,12 +23,10 @@ def class_names(names: object, path: Path) -> tuple[str, ...]:
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise DataError(f"{path}: 'names' must list the classes, or number them from 0")
-    classes = tuple(names)
-    if classes[0] == BACKGROUND and len(classes) == 2:
-        return classes[1:]
-    if classes[0] != BACKGROUND and len(classes) > 1:
-        return (BACKGROUND, *classes)
-    return classes
+    first, *others = names
+    if first.lower() in _SPELLINGS and others:
+        return (BACKGROUND, *others) if len(others) > 1 else (others[0],)
+    return (BACKGROUND, *names) if others else (first,)
 
 
 def grey_window(levels: object, path: Path) -> Window | None:

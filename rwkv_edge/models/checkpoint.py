@@ -21,6 +21,8 @@ from rwkv_edge.models.create import create_model
 from rwkv_edge.models.rwkv_unet import RWKVUNet
 
 METADATA_KEY = "rwkv_edge"
+RUN_STATE_KEY = "run_state"
+"""In the header of a file that a run is resumed from, which holds more than weights."""
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _CLASSIFIER = re.compile(r"encoder\.(norm\.norm|head)\.(weight|bias)")
 _LEFTOVER_NORM = re.compile(r"(encoder\.stage\d\.\d+|decoder\d)\.ln[12]\.(weight|bias)")
@@ -107,8 +109,12 @@ def load_model(path: Path, variant: str | None = None) -> tuple[nn.Module, Check
                 f"{path}: does not say which variant it is; add --variant {'|'.join(VARIANTS)}"
             )
         state = _read(path)
+        if any(name.startswith("stage0.") for name in state):
+            raise CheckpointError(f"{path}: holds an encoder alone; use it with train --init")
         head = state.get("final_conv.weight")
-        info = CheckpointInfo(variant, num_classes=1 if head is None else head.shape[0])
+        classes = 1 if head is None else head.shape[0]
+        numbered = ("background", *(f"class {number}" for number in range(1, classes)))
+        info = CheckpointInfo(variant, classes, numbered if classes > 1 else CheckpointInfo.names)
         model = create_model(variant, info.num_classes)
         load_checkpoint(model, state)
         return model.eval(), info
@@ -135,8 +141,7 @@ def load_checkpoint(model: nn.Module, weights: Path | str | Mapping[str, Tensor]
             the message lists them.
     """
     source = "state dict" if isinstance(weights, Mapping) else str(weights)
-    state = dict(weights) if isinstance(weights, Mapping) else _read(Path(weights))
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = _plain_names(weights) if isinstance(weights, Mapping) else _read(Path(weights))
     own = model.state_dict()
     required = set(own)
     if isinstance(model, RWKVUNet):
@@ -159,6 +164,11 @@ def load_checkpoint(model: nn.Module, weights: Path | str | Mapping[str, Tensor]
     model.load_state_dict({**own, **state})
 
 
+def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefix that DataParallel sets before every name."""
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
 def _never_used_upstream(name: str) -> bool:
     """Judge a name that this model does not have."""
     patterns = (_CLASSIFIER, _LEFTOVER_NORM, _ATTENTION)
@@ -175,9 +185,14 @@ def _open_safetensors(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
-        return safe_open(path, framework="pt")
+        file = safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    if RUN_STATE_KEY in (file.metadata() or {}):
+        raise CheckpointError(
+            f"{path}: is what train --resume continues from; take best.safetensors beside it"
+        )
+    return file
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -185,7 +200,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such file")
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return _plain_names({n: file.get_tensor(n) for n in file.keys()})  # noqa: SIM118
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types here, for damaged and for hostile files
@@ -200,4 +215,4 @@ def _read(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
     ):
         raise CheckpointError(f"{path}: holds no state dict")
-    return dict(content)
+    return _plain_names(content)

@@ -11,7 +11,6 @@ import torch
 from rwkv_edge.config import SIZES, RWKVUNetSize
 from rwkv_edge.data.pairs import DataSet, load_dataset
 from rwkv_edge.errors import CheckpointError, UsageError
-from rwkv_edge.files import make_folder
 from rwkv_edge.memory import keep_freed_memory
 from rwkv_edge.ops import extension
 from rwkv_edge.preprocess import check_input_size
@@ -62,7 +61,6 @@ def train(
     device = processes.pick_device(settings.device)
     if settings.cuda_graph and device.type != "cuda":
         raise UsageError("--cuda-graph needs a CUDA GPU; leave it out")
-    make_folder(folder / "weights")
     if device.type == "cpu":
         keep_freed_memory()
     elif device.type == "cuda":

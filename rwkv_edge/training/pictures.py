@@ -9,13 +9,39 @@ import torch
 from torch import Tensor
 
 from rwkv_edge.data.arrays import array_bytes, load_arrays
-from rwkv_edge.data.pairs import Pair
+from rwkv_edge.data.pairs import DataSet, Pair, find_pairs
+from rwkv_edge.errors import DataError
 from rwkv_edge.memory import available_bytes
 from rwkv_edge.preprocess import UInt8Array
 from rwkv_edge.training.distributed import Processes
 
 RESIDENT_SHARE = 0.5
 """Of the free memory of the device or the host: what pictures may take of it to live there."""
+
+
+def training_pairs(data: DataSet, extra: Sequence[Path]) -> tuple[list[Pair], list[Pair]]:
+    """Return what to train on, and what chooses the best weights.
+
+    Args:
+        data: of the run; without a split to validate on, it is the training images that do it.
+        extra: folders of further training pairs.
+
+    Raises:
+        DataError: there are none, or pictures are in both.
+    """
+    split, judge = data.first("train", "all"), data.first("val", "test", "all", "train")
+    pairs, judges = list(data.splits[split]), data.splits[judge]
+    for folder in extra:
+        pairs += find_pairs(folder)
+    if judge != split:
+        seen = {pair.image.resolve() for pair in pairs}
+        both = [pair.image for pair in judges if pair.image.resolve() in seen]
+        if both:
+            raise DataError(
+                f"{data.path}: {len(both)} images of '{judge}' are also trained on, as {both[0]}: "
+                "their Dice would say nothing; see rwkv-edge split --help"
+            )
+    return pairs, judges
 
 
 def load_pictures(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from rwkv_edge.data.pairs import DataSet, Pair, find_pairs
+from rwkv_edge.data.pairs import DataSet, Pair
 from rwkv_edge.errors import DataError, RwkvEdgeError
+from rwkv_edge.files import make_folder
 from rwkv_edge.memory import peak_bytes
 from rwkv_edge.models import CheckpointInfo, Segmenter, create_model, load_checkpoint
 from rwkv_edge.models.checkpoint import save_checkpoint
@@ -22,7 +23,7 @@ from rwkv_edge.training.distributed import Processes
 from rwkv_edge.training.ema import WeightAverage
 from rwkv_edge.training.figures import GRID_IMAGES, draw_training_grid, draw_validation_grid
 from rwkv_edge.training.losses import dice_bce_loss, image_dice, to_planes
-from rwkv_edge.training.pictures import Pictures, load_pictures
+from rwkv_edge.training.pictures import Pictures, load_pictures, training_pairs
 from rwkv_edge.training.progress import Progress
 from rwkv_edge.training.results import Results
 from rwkv_edge.training.settings import TrainSettings
@@ -70,19 +71,18 @@ class Run:
             (settings.imgsz, settings.imgsz),
             f"trained on {settings.data.name}",
         )
-        pairs = list(data.pairs("train", "all"))
-        for extra in settings.extra:
-            pairs += find_pairs(extra)
-        self.pictures = self._load(pairs, "reading training images")
+        pairs, judges = training_pairs(data, settings.extra)
         parts = processes.count * settings.accumulate
-        if len(self.pictures) < parts:
+        if len(pairs) < parts:
             raise DataError(f"{len(pairs)} training images are too few for {parts} at a time")
-        self.validation = self._load(data.pairs("val", "test", "all"), "validation")
-
         torch.manual_seed(settings.seed)
         model = create_model(settings.variant, data.num_classes)
         if settings.init:
             load_checkpoint(model, settings.init)
+        make_folder(folder / "weights")
+        self.pictures = self._load(pairs, "reading training images")
+        self.validation = self._load(judges, "validation")
+
         model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = WeightAverage(model, settings.ema_decay)
         optimizer = make_optimizer(model, settings, device)
@@ -126,7 +126,7 @@ class Run:
             val_loss, val_dice = self._validate(size)
             if not math.isfinite(train_loss):
                 raise RwkvEdgeError(
-                    f"the loss is not finite in epoch {epoch + 1}; resume with a smaller --lr"
+                    f"the loss is not finite in epoch {epoch + 1}; start again with a smaller --lr"
                 )
             # sizes differ in difficulty: the best of an early, smaller size must not stay
             grown = bool(results.rows) and size != results.rows[-1]["imgsz"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT, SIZE_MULTIPLE
+from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_TEACHER_SHARE, DEFAULT_VARIANT, SIZE_MULTIPLE
 from rwkv_edge.errors import CheckpointError
 from rwkv_edge.files import write_text
 
@@ -58,7 +58,7 @@ class TrainSettings:
     """What to learn from beside the labels: variants that ship, or files."""
     teacher_preprocess: str | None = None
     """What they take and give, in words, if they are ONNX files of another project."""
-    teacher_share: float = 0.5
+    teacher_share: float = DEFAULT_TEACHER_SHARE
     """Of the target; the labels keep the rest."""
     name: str = "exp"
 

@@ -88,6 +88,7 @@ def test_accuracy(tmp_path: Path, disc_data: Path) -> None:
         str(disc_data),
         "--ingredients",
         "paste",
+        "heavy",
         "--epochs",
         "1",
         "--seeds",
@@ -96,11 +97,12 @@ def test_accuracy(tmp_path: Path, disc_data: Path) -> None:
     ]
     words += ["--", "--variant", "unet", "--imgsz", "32", "--batch", "2", "--device", "cpu"]
     first = script(tmp_path, "accuracy.py", *words)
-    assert first.count("rwkv_edge train") == 4
+    assert first.count("rwkv_edge train") == 6
     assert first.count("--without paste") == 2
+    assert first.count("--light") == 2
     rows = json.loads((tmp_path / "accuracy" / "accuracy.json").read_text())["rows"]
-    assert [row["left out"] for row in rows] == ["full recipe", "paste"]
-    full, without = (row["Dice"] for row in rows)
+    assert [row["left out"] for row in rows] == ["full recipe", "paste", "heavy"]
+    full, without, _ = (row["Dice"] for row in rows)
     assert rows[1]["gain"] == pytest.approx(sum(full) / 2 - sum(without) / 2)
     again = script(tmp_path, "accuracy.py", *words)
     assert "rwkv_edge train" not in again

@@ -67,6 +67,10 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
             "--teacher-share 2: it must lie between 0 and 1",
         ),
         (
+            ["train", "--data", "x", "--teacher-share", "0.3"],
+            "--teacher-share: no --teacher is given",
+        ),
+        (
             ["train", "--data", "x", "--teacher-preprocess", "rgb"],
             "--teacher-preprocess: no --teacher is given",
         ),

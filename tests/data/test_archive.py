@@ -24,7 +24,7 @@ def test_pairs_wherever_they_lie(tmp_path: Path, root: str, masks: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.png", "images/../../evil.png", "/tmp/evil.png", "..\\evil.png", "C:\\evil.png"],
+    ["../evil.png", "images/../../evil.png", "/tmp/evil.png", "..\\evil.png", "C:\\evil.png", "."],
 )
 def test_paths_that_lead_outside(tmp_path: Path, name: str) -> None:
     path = write_zip(tmp_path / "a.zip", {**pairs(), name: b"evil"})

@@ -42,6 +42,15 @@ def test_a_list_that_names_what_is_not_there(tmp_path: Path) -> None:
         load_dataset(tmp_path)
 
 
+def test_a_list_of_names_with_spaces(tmp_path: Path) -> None:
+    slices = write_synapse(tmp_path) / "train_npz"
+    first = min(slices.iterdir())
+    first.rename(slices / "case 1.npz")
+    (tmp_path / "train.txt").write_text("case 1.npz\n\n")
+    (tmp_path / "d.yaml").write_text("path: train_npz\ntrain: train.txt\nnames: [a, b]\n")
+    assert names(load_dataset(tmp_path / "d.yaml").pairs("train")) == ["case 1.npz"]
+
+
 def test_split_holds_out_whole_cases(tmp_path: Path) -> None:
     """`rwkv-edge split` on the folder of slices gives the validation cases that Synapse lacks."""
     slices = write_synapse(tmp_path) / "train_npz"

@@ -133,6 +133,8 @@ class TestYaml:
             ("", ("polyp",)),
             ("names: [adenoma]", ("adenoma",)),
             ("names: [background, polyp]", ("polyp",)),
+            ("names: [Background, polyp]", ("polyp",)),
+            ("names: [BG, polyp, tool]", ("background", "polyp", "tool")),
             ("names: [polyp, tool]", ("background", "polyp", "tool")),
             ("names: {0: background, 1: polyp, 2: tool}", ("background", "polyp", "tool")),
         ],

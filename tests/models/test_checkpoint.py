@@ -63,6 +63,30 @@ def test_upstream_wrapped_and_parallel(upstream: dict[str, Tensor], tmp_path: Pa
     assert info.num_classes == 1
 
 
+def test_upstream_of_several_classes(upstream: dict[str, Tensor], tmp_path: Path) -> None:
+    state = {**upstream, "final_conv.weight": torch.ones(3, 24, 1, 1)}
+    state["final_conv.bias"] = torch.zeros(3)
+    path = tmp_path / "upstream.pth"
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, path)
+    _, info = load_model(path, "tiny")
+    assert (info.num_classes, info.names) == (3, ("background", "class 1", "class 2"))
+
+
+def test_an_encoder_alone_is_no_model(upstream: dict[str, Tensor], tmp_path: Path) -> None:
+    start, path = "encoder.", tmp_path / "encoder.pth"
+    torch.save({n.removeprefix(start): t for n, t in upstream.items() if n.startswith(start)}, path)
+    with pytest.raises(CheckpointError, match="holds an encoder alone; use it with train --init"):
+        load_model(path, "tiny")
+
+
+def test_the_state_of_a_run_is_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    save_file({"model.x": torch.zeros(1)}, path, metadata={"run_state": "{}"})
+    for load in (lambda: load_model(path), lambda: load_checkpoint(create_model("tiny"), path)):
+        with pytest.raises(CheckpointError, match=r"take best\.safetensors beside it"):
+            load()
+
+
 def test_upstream_encoder_alone(upstream: dict[str, Tensor]) -> None:
     encoder = {
         n.removeprefix("encoder."): t for n, t in upstream.items() if n.startswith("encoder.")

@@ -13,6 +13,16 @@ from rwkv_edge.weights.registry import load_registry, save_registry
 SCRIPT = Path(__file__).parents[2] / "tools" / "ship_weights.py"
 
 
+def test_nothing_is_written_before_the_data_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["w.safetensors", "--training", "none", "--data", "nowhere", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+    with pytest.raises(SystemExit, match="error: nowhere: no such data set"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_release_is_entered_as_measured(
     disc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,28 @@ def test_resuming_repeats_the_run_to_the_bit(
         assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), name
 
 
+def test_a_resumed_unet_repeats_too(
+    disc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernels lie in memory in another order than in the file."""
+
+    class KilledError(Exception): ...
+
+    def kill(*args: object) -> None:
+        raise KilledError
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    chosen = settings(disc_data, variant="unet")
+    train(chosen, whole)
+    with monkeypatch.context() as patch:
+        patch.setattr("rwkv_edge.training.progress.Progress.epoch_done", kill)
+        with pytest.raises(KilledError):
+            train(chosen, broken)
+    train(chosen, broken, resume=True)
+    path = Path("weights/last.safetensors")
+    assert (broken / path).read_bytes() == (whole / path).read_bytes()
+
+
 def test_pictures_that_do_not_fit_are_streamed_to_the_same_bits(
     finished: Path, disc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +218,24 @@ def test_bad_pairs_are_listed_before_training(disc_data: Path, tmp_path: Path) -
     assert not (tmp_path / "run" / "results.csv").exists()
 
 
+def test_pictures_of_both_splits_are_refused(disc_data: Path, tmp_path: Path) -> None:
+    listing = tmp_path / "d.yaml"
+    listing.write_text(f"path: {disc_data}\ntrain: train\nval: train\n")
+    with pytest.raises(DataError, match="12 images of 'val' are also trained on, as"):
+        train(settings(listing), tmp_path / "run")
+    extra = settings(disc_data, extra=(disc_data / "validation",))
+    with pytest.raises(DataError, match="4 images of 'val' are also trained on, as"):
+        train(extra, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_another_split_the_training_images_judge(disc_data: Path, tmp_path: Path) -> None:
+    listing = tmp_path / "d.yaml"
+    listing.write_text(f"path: {disc_data}\ntrain: train\n")
+    train(settings(listing, variant="unet", epochs=1), tmp_path / "run")
+    assert (tmp_path / "run/weights/best.safetensors").is_file()
+
+
 def test_impossible_settings(disc_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a positive multiple of 16"):
         train(settings(disc_data, imgsz=100), tmp_path)
@@ -203,6 +243,8 @@ def test_impossible_settings(disc_data: Path, tmp_path: Path) -> None:
         train(settings(disc_data, device="warp"), tmp_path)
     with pytest.raises(UsageError, match="--cuda-graph needs a CUDA GPU"):
         train(settings(disc_data, device="cpu", cuda_graph=True), tmp_path)
+    with pytest.raises(UsageError, match="tinyy"):
+        train(settings(disc_data, variant="tinyy"), tmp_path)
     with pytest.raises(CheckpointError, match="none: no such file"):
         train(settings(disc_data, init=Path("none")), tmp_path)
     assert not list(tmp_path.iterdir())
