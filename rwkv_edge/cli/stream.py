@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from rwkv_edge.video.inference import LiveRunner
     from rwkv_edge.video.live_sink import LiveSink
     from rwkv_edge.video.segmenting import FrameSegmenter
+    from rwkv_edge.video.smoothing import Smoothing
 
+_FILE_MB, _FILE_MINUTES, _FREE_MB = 1000.0, 10.0, 500.0
+_HOST, _PORT = "127.0.0.1", 8080
 _JSON_DEPTH = 256  # lines that may wait for a slow reader
 
 
@@ -44,9 +47,9 @@ def stream(
     headless: live.HeadlessOption = False,
     record: live.RecordOption = None,
     record_clean: live.RecordCleanOption = False,
-    record_file_mb: live.RecordFileMbOption = 1000.0,
-    record_file_minutes: live.RecordFileMinutesOption = 10.0,
-    record_free_mb: live.RecordFreeMbOption = 500.0,
+    record_file_mb: live.RecordFileMbOption = _FILE_MB,
+    record_file_minutes: live.RecordFileMinutesOption = _FILE_MINUTES,
+    record_free_mb: live.RecordFreeMbOption = _FREE_MB,
     json: live.JsonOption = None,
     summary: live.SummaryOption = None,
     output_rtsp: live.OutputRtspOption = None,
@@ -62,8 +65,8 @@ def stream(
     fps: live.FpsOption = 25.0,
     max_seconds: live.MaxSecondsOption = None,
     web: live.WebOption = False,
-    host: live.HostOption = "127.0.0.1",
-    port: live.PortOption = 8080,
+    host: live.HostOption = _HOST,
+    port: live.PortOption = _PORT,
     cert: live.CertOption = None,
     key: live.KeyOption = None,
     insecure_plain_http: live.PlainHttpOption = False,
@@ -82,9 +85,14 @@ def stream(
     if allow_cpu_fallback:
         live.check_fallback(weights, model)
     if record is None:
-        live.check_companions({"--record-clean": record_clean}, "--record")
+        kept: dict[str, Any] = {"--record-clean": record_clean}
+        kept["--record-file-mb"] = record_file_mb != _FILE_MB
+        kept["--record-file-minutes"] = record_file_minutes != _FILE_MINUTES
+        kept["--record-free-mb"] = record_free_mb != _FREE_MB
+        live.check_companions(kept, "--record")
     if not web:
-        page: dict[str, Any] = {"--host": host != "127.0.0.1", "--cert": cert, "--key": key}
+        page: dict[str, Any] = {"--host": host != _HOST, "--port": port != _PORT, "--cert": cert}
+        page |= {"--key": key, "--no-webrtc": not webrtc}
         page |= {"--insecure-plain-http": insecure_plain_http, "--allow-host": allow_host}
         live.check_companions(page | {"--token-file": token_file}, "--web")
     if output_rtsp is None:
@@ -103,6 +111,7 @@ def stream(
     from rwkv_edge.video.live_source import parse_live
     from rwkv_edge.video.recorder import Recorder, RecordingLimits
     from rwkv_edge.video.rtsp_output import RtspOutput, parse_output
+    from rwkv_edge.video.smoothing import Smoothing
     from rwkv_edge.web.options import WebOptions, read_token
 
     source_input = parse_live(source, credentials=credentials, transport=rtsp_transport, rate=fps)
@@ -151,7 +160,7 @@ def stream(
             announce()
         runner = open_runner(weights, model, variant, backend, imgsz)
         make = _segmenter_maker(
-            runner, crop_fov or outside != Outside.SHOW, 1 - smoothing, hysteresis
+            runner, Smoothing(1 - smoothing, hysteresis=hysteresis), outside, crop_fov
         )
         fallback = _fallback(weights, model, variant, imgsz) if allow_cpu_fallback else None
         inference = stack.enter_context(
@@ -197,15 +206,13 @@ def _ended_by_signals() -> Iterator[threading.Event]:
 
 
 def _segmenter_maker(
-    runner: Runner, crop: bool, weight: float, hysteresis: float
+    runner: Runner, smoothing: Smoothing, outside: Outside, crop: bool
 ) -> Callable[[LiveRunner], FrameSegmenter]:
     from rwkv_edge.video.segmenting import FrameSegmenter
-    from rwkv_edge.video.smoothing import Smoothing
 
-    smoothing = Smoothing(weight=weight, hysteresis=hysteresis)
-    size, names = runner.info.input_size, runner.info.names
+    size, names, hides = runner.info.input_size, runner.info.names, outside is not Outside.SHOW
     return lambda runner: FrameSegmenter(
-        runner, size, names, smoothing=smoothing, crop_to_view=crop
+        runner, size, names, smoothing=smoothing, find_view=hides, crop_to_view=crop
     )
 
 

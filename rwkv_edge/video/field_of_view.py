@@ -25,6 +25,9 @@ _FADE = 0.98  # how fast what was bright is forgotten, a look
 _SETTLING = 10  # frames at the start on which the first field of view is refined
 _LOOK_EVERY = 10  # frames, later
 _AGREEING = 3  # looks in a row that must see another one before it is moved
+_LIT_LOOKS = 3
+"""Looks in which a pixel must have been bright: a flash, a menu or a damaged frame is in fewer."""
+_MIN_PART = 0.01  # of the frame: smaller than this are letters, which are not joined to anything
 _BLUR_CELLS = 8  # in the shorter side: each is larger than a line of text, and keeps only its mean
 
 
@@ -88,11 +91,16 @@ class FieldOfViewTracker:
     """Finds the field of view in the first frames and follows it slowly."""
 
     def __init__(self) -> None:
-        self._bright: UInt8Array | None = None
+        self._bright = np.zeros((0, 0, 0), np.uint8)
         self._size = (0, 0)
         self._frames = 0
         self._found: FieldOfView | None = None
         self._disagreeing = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether enough frames were seen to tell a field of view from a flash."""
+        return self._frames >= _LIT_LOOKS
 
     def update(self, image: UInt8Array) -> FieldOfView | None:
         """Look at a frame; return the field of view, or None while nothing bright was seen.
@@ -123,35 +131,36 @@ class FieldOfViewTracker:
         return self._found
 
     def _remember(self, image: UInt8Array) -> None:
-        """Keep the brightest that each pixel was lately: tissue is dark now and then."""
+        """Keep the brightest looks at each pixel of late: tissue is dark now and then."""
         scale = min(1.0, _WORK_SIDE / max(self._size))
         size = (max(8, round(self._size[1] * scale)), max(8, round(self._size[0] * scale)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).max(axis=2)
-        if self._bright is None:
-            self._bright = small.astype(np.uint8)
-        else:
-            faded = (self._bright * _FADE).astype(np.uint8)
-            self._bright = np.maximum(small, faded).astype(np.uint8)
+        faded = (self._bright * _FADE).astype(np.uint8).reshape(-1, *small.shape)
+        self._bright = np.sort(np.concatenate([faded, small[None]]), axis=0)[-_LIT_LOOKS:]
 
     def _seek(self) -> FieldOfView | None:
-        assert self._bright is not None
-        lit = (self._bright > _DARK).view(np.uint8)
+        lit = (self._bright[0] > _DARK).view(np.uint8)
+        total = lit.size
         # letters, and bridges to them, are thinner than this
         side = max(3, round(max(lit.shape) / 40)) | 1
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-        padded = cv2.copyMakeBorder(lit, side, side, side, side, cv2.BORDER_REPLICATE)
-        closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)
-        opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel)[side:-side, side:-side]
-        contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        # dark spots within the tissue are filled, and letters go before anything is joined: a
+        # block of them beside the picture would become a part of it
+        parts, _ = cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        large = [part for part in parts if cv2.contourArea(part) >= _MIN_PART * total]
+        filled = cv2.drawContours(lit.copy(), large, -1, 1, -1)
+        padded = cv2.copyMakeBorder(filled, side, side, side, side, cv2.BORDER_REPLICATE)
+        opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel)
+        joined = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, kernel)[side:-side, side:-side]
+        contours, _ = cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         if not contours:
             return None
         outline = max(contours, key=cv2.contourArea)
         hull = cv2.convexHull(outline)
         area, hull_area = cv2.contourArea(outline), cv2.contourArea(hull)
-        total = opened.shape[0] * opened.shape[1]
         if area < _MIN_SHARE * total or area < _MIN_SOLIDITY * hull_area:
             return None
-        return self._enlarged(hull, opened.shape)
+        return self._enlarged(hull, joined.shape)
 
     def _enlarged(self, hull: np.ndarray, shape: tuple[int, ...]) -> FieldOfView:
         height, width = self._size

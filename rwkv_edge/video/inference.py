@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol
 
@@ -110,9 +111,10 @@ class Inference:
         except Exception as second:
             self.failure = redact(f"{self.failure}; no other backend: {second}")
             return
-        self._runner.close()
-        self._runner, self._segment = other, segment
+        lost, self._runner, self._segment = self._runner, other, segment
         self.fell_back = True
+        # on a lost GPU this may raise anything, or never return
+        threading.Thread(target=_close_quietly, args=(lost,), daemon=True).start()
 
     def __enter__(self) -> Inference:
         self._thread.start()
@@ -130,3 +132,8 @@ class Inference:
         self._thread.join(_JOIN_S)
         if not self._thread.is_alive():  # closing under a call that hangs would crash
             self._runner.close()
+
+
+def _close_quietly(runner: LiveRunner) -> None:
+    with suppress(Exception):
+        runner.close()

@@ -30,7 +30,8 @@ class LiveFrame:
     image: UInt8Array
     """(h, w, 3) uint8 BGR as shown: the overlay, or the picture or a black one with the state."""
     result: Result | None
-    """The segmentation behind it; None where there is none, or it is too old to be shown."""
+    """A new segmentation: the one behind the image, while that is held a later one; None where
+    there is none, or it is too old to be shown."""
     signal: Signal
     captured: float
     """time.monotonic() at which the picture was captured, in seconds."""

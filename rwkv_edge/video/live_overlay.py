@@ -24,9 +24,7 @@ BLANK_SIZE = (480, 640)
 
 def draw_mask_screen(result: Result, head: Sequence[str], view: View) -> UInt8Array:
     """Draw a fresh result onto its own frame."""
-    return draw_overlay(
-        result, ["FROZEN", *head] if view.frozen else head, view.fill, contour=view.contour
-    )
+    return draw_overlay(result, head, view.fill, contour=view.contour)
 
 
 def draw_plain_screen(

@@ -89,7 +89,7 @@ class LivePipeline:
                 self.statistics.add_result(result)
                 self._done.append(time.monotonic())
             if result is not None or self._is_due():
-                self._show()
+                self._show(result)
             if self._is_over():
                 break
 
@@ -128,8 +128,8 @@ class LivePipeline:
             return True
         return time.monotonic() - newest.captured > _END_S
 
-    def _show(self) -> None:
-        picture, result = self._compose()
+    def _show(self, new: Result | None) -> None:
+        picture, result = self._compose(new)
         self._shown, self._drawn_at = self._capture.newest, time.monotonic()
         for sink in list(self._sinks):
             try:
@@ -146,13 +146,27 @@ class LivePipeline:
         else:
             self.statistics.without_mask += 1
 
-    def _compose(self) -> tuple[LiveFrame, Result | None]:
-        """Draw one screen; return it and the result that it shows for the first time."""
+    def _compose(self, new: Result | None) -> tuple[LiveFrame, Result | None]:
+        """Draw one screen; return it and the result that it shows for the first time.
+
+        Args:
+            new: what came since the last screen; who counts or writes results gets it even while
+                the picture is held.
+        """
         now = time.monotonic()
         view, result, newest = self._controls.view, self._result, self._capture.newest
         signal = self._signal(now, newest)
         if view.frozen and self._held is not None:
-            return replace(self._held, signal=signal, dropped=self._dropped), None
+            held = replace(
+                self._held,
+                result=new and hide_outside_result(new, self._outside),
+                signal=signal,
+                fps=self._rate(now),
+                dropped=self._dropped,
+                recording=self._recording,
+                backend=self._inference.backend,
+            )
+            return held, None
         shown: Frame | None
         frame: Frame | None
         fresh = result is not None and now - result.frame.captured <= MASK_MAX_AGE_S
@@ -175,12 +189,20 @@ class LivePipeline:
             captured=now if shown is None else shown.captured,
             fps=self._rate(now),
             dropped=self._dropped,
-            recording=any(getattr(sink, "recording", False) for sink in self._sinks),
+            recording=self._recording,
             backend=self._inference.backend,
             frame=frame,
         )
-        self._held = picture if view.frozen else None
+        self._held = picture if self._holds(signal) else None
         return picture, result
+
+    def _holds(self, signal: Signal) -> bool:
+        """Tell whether this screen is kept: only a live picture is worth a longer look."""
+        return self._controls.view.frozen and signal is Signal.LIVE
+
+    @property
+    def _recording(self) -> bool:
+        return any(getattr(sink, "recording", False) for sink in self._sinks)
 
     def _signal(self, now: float, newest: Frame | None) -> Signal:
         age = now - newest.captured if newest else float("inf")
@@ -195,12 +217,15 @@ class LivePipeline:
         return min(max(STALLED_S, 3 * self._capture.period_s), NO_SIGNAL_S)
 
     def _head(self, signal: Signal, now: float, frame: Frame | None) -> list[str]:
-        words = [signal.value, f"{self._rate(now):.1f} fps"]
-        if frame is not None:
-            words.append(f"age {1e3 * (now - frame.captured):.0f} ms")
-        words.append(f"dropped {self._dropped}")
-        if any(getattr(sink, "recording", False) for sink in self._sinks):
-            words.append("REC")
+        if self._holds(signal):  # nothing that is true of this moment alone
+            words = ["FROZEN"]
+        else:
+            words = [signal.value, f"{self._rate(now):.1f} fps"]
+            if frame is not None:
+                words.append(f"age {1e3 * (now - frame.captured):.0f} ms")
+            words.append(f"dropped {self._dropped}")
+            if self._recording:
+                words.append("REC")
         lines = ["  ".join(words), self._inference.backend]
         if self._inference.fell_back:
             lines.append("FALLBACK: the chosen backend failed")

@@ -87,6 +87,9 @@ class Outlet:
             except OutputError as error:
                 self._problem = str(error)
                 return
+            except Exception as error:  # a codec raises anything; unsaid, REC would stay on
+                self._problem = f"an output failed: {type(error).__name__}: {error}"
+                return
 
     def close(self) -> None:
         """Write what waits, then finish.
@@ -133,10 +136,11 @@ class LiveJson:
         changed, self._signal = frame.signal is not self._signal, frame.signal
         if frame.result is None and not changed:
             return
+        captured = frame.result.frame.captured if frame.result else frame.captured
         line = {
             "time_s": round(time.monotonic() - self._start, 4),
             "signal": frame.signal.value,
-            "age_ms": round(1e3 * (time.monotonic() - frame.captured), 2),
+            "age_ms": round(1e3 * (time.monotonic() - captured), 2),
             "dropped": frame.dropped,
             "recording": frame.recording,
             "backend": frame.backend,

@@ -64,7 +64,9 @@ def parse_live(
         return LiveInput(f"camera {text}", lambda _: Camera(int(text)), returns=True)
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", text, re.DOTALL)
     if match is None:
-        return LiveInput(text, lambda stop: Paced(open_source(text), stop, rate), returns=False)
+        return LiveInput(
+            redact(text), lambda stop: Paced(open_source(text), stop, rate), returns=False
+        )
     scheme, rest = match[1].lower(), match[2]
     if scheme in NETWORK_SCHEMES:
         address = parse_network(text, credentials)

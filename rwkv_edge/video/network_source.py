@@ -80,7 +80,7 @@ class NetworkStream(Source):
                 except av.error.InvalidDataError:
                     continue  # damaged on its way; the next key frame mends it
                 for picture in pictures:
-                    if not isinstance(picture, av.VideoFrame):
+                    if not isinstance(picture, av.VideoFrame) or picture.is_corrupt:
                         continue
                     if problem := size_problem(picture.height, picture.width):
                         raise SourceError(f"{self._address.shown}: {problem}")

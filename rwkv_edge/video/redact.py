@@ -7,6 +7,8 @@ import re
 _HIDDEN = "***"
 # up to the last @ of a word, because people write passwords with @ and / unescaped
 _USER_INFO = re.compile(r"([a-z][a-z0-9+.-]*://)\S*@", re.IGNORECASE)
+# and where the scheme was forgotten
+_BARE = re.compile(r"(?<![\w/@])[^\s:/@]+:[^\s/]*@(?=[\w.\[-])")
 _QUERY = re.compile(
     r"((?:^|[?&;\s])[^?&;=\s]*(?:pass|pwd|user|login|token|key|auth|secret|sig)[^?&;=\s]*=)[^&;\s'\"]+",
     re.IGNORECASE,
@@ -22,4 +24,5 @@ def redact(text: str, *secrets: str) -> str:
     """
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
-    return _QUERY.sub(rf"\1{_HIDDEN}", _USER_INFO.sub(rf"\1{_HIDDEN}@", text))
+    text = _BARE.sub(f"{_HIDDEN}@", _USER_INFO.sub(rf"\1{_HIDDEN}@", text))
+    return _QUERY.sub(rf"\1{_HIDDEN}", text)

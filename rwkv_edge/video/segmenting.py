@@ -16,6 +16,8 @@ from rwkv_edge.video.result import Result
 from rwkv_edge.video.smoothing import Smoother, Smoothing
 
 STAGES = ("capture", "preprocess", "inference", "postprocess", "draw", "write")
+_OUTAGE_S = 0.5
+"""Or three times the last gap between frames: after a longer one the past is of another view."""
 _ROUNDING = 1e-3  # half-precision softmax may end this far outside 0..1
 
 
@@ -29,6 +31,7 @@ class FrameSegmenter:
         names: Sequence[str],
         *,
         smoothing: Smoothing | None = None,
+        find_view: bool = False,
         crop_to_view: bool = False,
     ) -> None:
         """Set up.
@@ -38,13 +41,16 @@ class FrameSegmenter:
             input_size: H and W in pixels.
             names: the classes; one for a binary model, else the background first.
             smoothing: over time; None for none.
-            crop_to_view: show the network the field of view alone.
+            find_view: look for the field of view, to hide what lies beside it.
+            crop_to_view: look for it, and show the network that alone.
         """
         self._runner = runner
         self._input_size = input_size
         self._names = tuple(names) if len(names) == 1 else tuple(names[1:])
         self._smoother = Smoother(smoothing)
-        self._tracker = FieldOfViewTracker() if crop_to_view else None
+        self._captured = self._gap = 0.0
+        self._tracker = FieldOfViewTracker() if find_view or crop_to_view else None
+        self._hides, self._crops = find_view, crop_to_view
         self.view: FieldOfView | None = None
         """The field of view of the last frame; None where it is not sought or not found."""
 
@@ -56,11 +62,16 @@ class FrameSegmenter:
         self, frame: Frame, latency: dict[str, float], confidence: float = DEFAULT_CONFIDENCE
     ) -> Result:
         """Segment one frame; write what each stage took into `latency`, in ms."""
+        self._forget_after_an_outage(frame)
         with timed(latency, "preprocess"):
-            image = frame.image
+            image, cut = frame.image, None
             if self._tracker is not None:
-                self.view = self._tracker.update(image)
-                image = self.view.crop(image) if self.view else image
+                found = self._tracker.update(image)
+                cut = found if self._crops else None
+                # where names must be hidden, none is shown before it is known where they stand
+                self.view = None if self._hides and not self._tracker.is_settled else found
+            if cut is not None:
+                image = cut.crop(image)
             network_input, letterbox = to_input(image, self._input_size)
         with timed(latency, "inference"):
             output = self._runner(network_input)[0]
@@ -69,14 +80,21 @@ class FrameSegmenter:
             if valid:
                 output = self._smoother.average(network_input[0], output)
                 probability = letterbox.restore(output)
-                if self.view is not None:
-                    probability = self.view.place(probability)
+                if cut is not None:
+                    probability = cut.place(probability)
                 mask = self._smoother.mask(probability, confidence)
                 components = find_components(mask, probability)
             else:  # a mask drawn from NaN would look like «nothing found»
                 self._smoother.forget()
                 mask, components = np.zeros(frame.image.shape[:2], np.uint8), []
         return Result(frame, mask, components, self._names, valid, latency, self.view)
+
+    def _forget_after_an_outage(self, frame: Frame) -> None:
+        gap, self._captured = frame.captured - self._captured, frame.captured
+        if gap > max(_OUTAGE_S, 3 * self._gap):
+            self._smoother.forget()
+        else:
+            self._gap = gap
 
     @property
     def flicker(self) -> float | None:

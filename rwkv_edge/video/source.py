@@ -12,6 +12,7 @@ from rwkv_edge.errors import SourceError, UsageError
 from rwkv_edge.video.base import Frame, Source
 from rwkv_edge.video.camera import Camera
 from rwkv_edge.video.image_files import ImageFiles
+from rwkv_edge.video.redact import redact
 from rwkv_edge.video.video_file import VideoFile
 
 __all__ = ["Frame", "Source", "open_source"]
@@ -47,7 +48,8 @@ def open_source(text: str, *, vid_stride: int = 1) -> Source:
         matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
         return ImageFiles(_images_among(matches, f"pattern {text}"), vid_stride)
     raise SourceError(
-        f"no such source: {text}; give an image, a folder, a pattern, a video or a camera's index"
+        f"no such source: {redact(text)}; give an image, a folder, a pattern, a video or a "
+        "camera's index"
     )
 
 

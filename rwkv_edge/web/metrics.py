@@ -62,7 +62,7 @@ class Metrics:
         if frame.result is not None:
             self.invalid += not frame.result.valid
             self._latency.add((processing_ms(frame) or 0.0) / 1e3)
-            self._age.add(now - frame.captured)
+            self._age.add(now - frame.result.frame.captured)
 
     def text(self, frame: LiveFrame | None, signal: Signal, now: float, viewers: int) -> str:
         """Return the page for Prometheus.

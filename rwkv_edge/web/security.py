@@ -13,10 +13,10 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -146,11 +146,8 @@ class Guard:
         )
 
     def _has_session(self, headers: Headers) -> bool:
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        given = cookies[self._cookie].value if self._cookie in cookies else ""
+        # of other programs on this host, too, with any content: http.cookies would stop at them
+        given = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
         return hmac.compare_digest(given.encode(), self._session.encode())
 
 

@@ -162,3 +162,37 @@ def test_rendered_endoscopy() -> None:
         view = tracker.update(frame)
     assert view is not None
     assert (lit & (view.region > 0)).sum() / lit.sum() > 0.98  # nothing that was lit is lost
+
+
+@pytest.mark.parametrize("gap", [6, 12, 20])
+@pytest.mark.parametrize(("lines", "scale"), [(1, 1.0), (3, 0.5), (3, 0.7), (3, 1.0)])
+def test_text_close_to_the_picture_is_no_part_of_it(gap: int, lines: int, scale: float) -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    cv2.circle(image, (400, 240), 210, (60, 80, 150), -1)
+    for line in range(lines):
+        y = 240 + round(32 * scale * line)
+        (width, _), _ = cv2.getTextSize("DOE JANE", cv2.FONT_HERSHEY_SIMPLEX, scale, 2)
+        left = 190 - gap - width
+        cv2.putText(
+            image, "DOE JANE", (left, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 2
+        )
+    tracker = FieldOfViewTracker()
+    for _ in range(5):
+        view = tracker.update(image)
+    assert view is not None
+    text = (image == 255).all(2)
+    assert text.any()
+    assert not view.without_outside(image, Outside.BLACK)[text].any()
+
+
+@pytest.mark.parametrize("when", [0, 1, 5, 59, 109])
+def test_one_bright_frame_does_not_show_the_name(when: int) -> None:
+    """A menu, a flash, a damaged frame; 59 and 109 are looked at."""
+    tracker = FieldOfViewTracker()
+    normal, flash = picture(drawn("circle")), np.full((*SIZE, 3), 128, np.uint8)
+    for index in range(200):
+        view = tracker.update(flash if index == when else normal)
+        if tracker.is_settled:
+            assert view is not None
+            assert not view.whole, index
+    assert tracker.is_settled

@@ -306,6 +306,24 @@ def test_a_sink_that_fails_ends_alone() -> None:
     assert told == ["LIVE", "no space left"]
 
 
+def test_an_outlet_that_breaks_says_so_and_records_no_more() -> None:
+    class Codec:
+        recording = True
+
+        def write(self, frame: LiveFrame) -> None:
+            raise ValueError("no such colour")
+
+        def close(self) -> None:
+            pass
+
+    outlet = Outlet(Codec())
+    with Live(sinks=(outlet,)) as live:
+        live.wait_for(lambda _: bool(outlet.notice))
+        assert outlet.notice == "an output failed: ValueError: no such colour"
+        assert not outlet.recording
+        live.wait_for(has_mask)
+
+
 def test_a_slow_sink_slows_nobody() -> None:
     slow = Collect(delay_s=0.5)
     outlet = Outlet(slow, depth=2)
@@ -323,6 +341,10 @@ def test_frozen_holds_the_picture_and_a_threshold_reaches_the_next_one() -> None
         held = live.wait_for(has_mask)
         time.sleep(0.3)
         later = live.sink.frames[-1][1]
+        # inference goes on, and who counts results gets each of them once
+        results = [f.result.frame.index for _, f in live.sink.frames if f.result is not None]
+        assert results == sorted(set(results))
+        assert results[-1] > results[-2] > held.result.frame.index
         assert np.array_equal(later.image, live.wait_for(has_mask).image)
         assert later.captured < time.monotonic() - 0.2
         live.controls.update(frozen=False, confidence=0.99)

@@ -18,6 +18,8 @@ from rwkv_edge.video.redact import redact
         "location=rtsp://sesame:sesame@box/live latency=0",
         "http://box/live?user=u&password=sesame",
         "http://box/live?access_token=sesame&x=1",
+        "no such source: admin:sesame@10.0.0.1/live; give an image",
+        "admin:s:e@sesame@box/live",
         "two: rtsp://a:sesame@b/c and http://d:sesame@e/f",
     ],
 )
@@ -28,7 +30,14 @@ def test_no_credential_is_left(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["rtsp://box:8554/live?channel=1", "a plain line", "mail to me@example", "/a/b.mp4"]
+    "text",
+    [
+        "rtsp://box:8554/live?channel=1",
+        "a plain line",
+        "mail to me@example",
+        "/a/b.mp4",
+        "at 1:2 me@x",
+    ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rwkv_edge.video.base import Frame
+from rwkv_edge.video.segmenting import FrameSegmenter
 from rwkv_edge.video.smoothing import Smoother, Smoothing
 
 SHAPE = (1, 32, 32)
@@ -28,6 +30,23 @@ def test_motion_forgets_the_past() -> None:
     smoother.average(view(100), flat(0.0))
     assert smoother.average(view(150), flat(0.8)).min() == pytest.approx(0.8)
     assert not smoother.still
+
+
+def test_nothing_is_carried_over_an_outage() -> None:
+    """The view after it may look alike and be another one."""
+    surest = iter((0.97, 0.97, 0.08, 0.08))
+    segment = FrameSegmenter(
+        lambda image: np.full((1, 1, 32, 32), next(surest), np.float32),
+        (32, 32),
+        ["polyp"],
+        smoothing=Smoothing(),
+    )
+    image = np.full((32, 32, 3), 90, np.uint8)
+    found = [
+        segment(Frame(index, 0.0, image, "f", captured), {}).mask.any()
+        for index, captured in enumerate((10.0, 10.04, 70.0, 70.04))
+    ]
+    assert found == [True, True, False, False]
 
 
 def test_hysteresis_keeps_a_class_a_little_longer() -> None:
