@@ -172,9 +172,16 @@ def describe_machine(*packages: str) -> dict[str, str]:
         **({"board": board} if board else {}),
         "processor": f"{processor}, {len(os.sched_getaffinity(0))} cores",
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
+        **{name: _version(name) for name in packages},
         "commit": _commit(),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # onnxruntime-gpu in onnxruntime's place
+        return "unknown"
 
 
 def _commit() -> str:

@@ -42,13 +42,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _is_for_the_user(error: Exception) -> bool:
-    """Ours, or the parser's about a wrong word; those have no public class to name."""
+    """Ours, the parser's about a wrong word (no public class to name), or a file's own."""
+    if isinstance(error, OSError):
+        return error.filename is not None
     return isinstance(error, RwkvEdgeError) or hasattr(error, "format_message")
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, RwkvEdgeError):
         return str(error)
+    if isinstance(error, OSError):  # of a folder that one may not enter, for instance
+        return f"{error.filename}: {error.strerror}"
     text = " ".join(error.format_message().split())  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "rwkv-edge"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,7 +77,8 @@ def build(
     A lower precision is compared with float32 first, then the engine itself
     where its GPU is here; it is refused if masks differ too much. Its
     manifest NAME.engine.json says what it was made from and for. Without
-    --output the cache keeps a copy, which run, eval and demo find.
+    --output, --no-fold or --plugin the cache keeps a copy of an engine that
+    takes single frames, which run, eval and demo find.
 
     Example: rwkv-edge build --variant tiny --fp16
     """
@@ -84,6 +86,7 @@ def build(
 
     wanted = _precision(precision, fp16, int8)
     sizes = _batch(batch)
+    compute_capability = _capability(compute_capability)
     if wanted == "int8" and calib is None:
         raise UsageError(
             "--int8 needs --calib DIR: ranges measured on rendered frames do not hold for real ones"
@@ -120,7 +123,9 @@ def build(
     make_engine(request)
     size = engine.stat().st_size / 1e6
     print(f"wrote {engine} ({size:.1f} MB) and {manifest_path(engine).name}")
-    if output is None and request.runs_here:
+    # run and eval look for the folded model, with the plugin of the cache, and give single frames
+    is_usual = not no_fold and plugin is None and sizes.minimum == 1
+    if output is None and request.runs_here and is_usual:
         _keep(request)
 
 
@@ -149,6 +154,18 @@ def _precision(precision: str | None, fp16: bool, int8: bool) -> str:
     if wanted not in _PRECISIONS:
         raise UsageError(f"--precision {wanted}: choose one of {', '.join(_PRECISIONS)}")
     return wanted
+
+
+def _capability(text: str | None) -> str | None:
+    """Return it as a GPU tells it, '8.7' for '87' too, so that the manifest can be compared."""
+    from rwkv_edge.errors import UsageError
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,2})\.?(\d)", text)
+    if match is None:
+        raise UsageError(f"--compute-capability {text}: give it as 8.7 or 87")
+    return f"{match[1]}.{match[2]}"
 
 
 def _batch(text: str) -> Batch:

@@ -164,9 +164,11 @@ def _exported(choice: Choice) -> Path:
 
 def _with_batch(path: Path, batch: int) -> Path:
     """Return a copy of an ONNX file for another batch size, from the cache."""
-    if path.suffix != ".onnx" or batch == 1:
+    if path.suffix != ".onnx":
         return path
     if importlib.util.find_spec("onnx") is None:
+        if batch == 1:
+            return path
         raise MissingDependencyError("onnx", "export", "another batch size")
     import onnx
 

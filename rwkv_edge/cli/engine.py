@@ -102,9 +102,10 @@ def find_onnx(
         UsageError: options that exclude each other.
     """
     if path is not None:
-        if weights is not None or imgsz is not None or not folded:
+        if weights is not None or imgsz is not None or variant is not None or not folded:
             raise UsageError(
-                "--onnx excludes --weights, --imgsz and --no-fold: the file has them in it"
+                "--onnx excludes --weights, --variant, --imgsz and --no-fold: the file has them in "
+                "it"
             )
         return path
     size = parse_imgsz(imgsz) if imgsz else None

@@ -8,12 +8,13 @@ import os
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rwkv_edge.cache import cache_folder
 from rwkv_edge.cli.loading import require_onnx
 from rwkv_edge.config import DEFAULT_MAX_DICE_DROP, DEFAULT_VARIANT
-from rwkv_edge.errors import BackendError
+from rwkv_edge.errors import BackendError, OutputError, RwkvEdgeError
 from rwkv_edge.files import atomic_path, file_sha256
 from rwkv_edge.runtime.backend import (
     TENSORRT,
@@ -58,7 +59,10 @@ def open_engine(path: Path, backend: str | None = None) -> TensorRTRunner:
     Raises:
         BackendError: as `TensorRTRunner`.
     """
-    return TensorRTRunner(path, [path.parent, default_folder(code_cache())], backend)
+    folders = [path.parent]
+    with contextlib.suppress(OutputError):  # without a cache there is no plugin in it
+        folders.append(default_folder(code_cache()))
+    return TensorRTRunner(path, folders, backend)
 
 
 def engine_path(source: Path, onnx_sha256: str, backend: Backend, gpu: Gpu, plugin: str) -> Path:
@@ -88,7 +92,8 @@ def keep_engine(engine: Path, backend: Backend, gpu: Gpu) -> Path:
     path = engine_path(Path(manifest.onnx), manifest.onnx_sha256, backend, gpu, plugin)
     with atomic_path(path) as temporary:
         shutil.copyfile(engine, temporary)
-    write_manifest(path, manifest)
+    # its name has the hash of the model, which may lie anywhere, and at several places
+    write_manifest(path, replace(manifest, onnx=""))
     return path
 
 
@@ -108,7 +113,7 @@ def search_engine(source: Path) -> tuple[Path | None, str]:
     for name in names:
         try:
             engine = find_engine(source, load_backend(name), gpu)
-        except BackendError as error:
+        except RwkvEdgeError as error:  # a cache that cannot be made, too
             reasons.append(str(error))
         else:
             if engine is not None:
@@ -136,7 +141,10 @@ def build_or_find(source: Path, name: str) -> Path:
         return engine
     require_onnx()
     from rwkv_edge.cli.engine import Request, make_engine
+    from rwkv_edge.export.graph import input_shape, read_onnx
     from rwkv_edge.runtime.build import Batch, Target
+
+    batch = input_shape(read_onnx(source))[0]
 
     print(
         f"no {name} engine for {source.name} on the {gpu.name} yet: building one in float16, once",
@@ -147,7 +155,7 @@ def build_or_find(source: Path, name: str) -> Path:
             source=source,
             engine=Path(folder) / "model.engine",
             precision="fp16",
-            batch=Batch(),
+            batch=Batch(batch, batch, batch),
             backend=backend,
             gpu=gpu,
             target=Target(),

@@ -101,6 +101,8 @@ def open_runner(
         weights, model = None, weights
     size = parse_imgsz(imgsz) if imgsz else None
     if model is not None:
+        if variant is not None:
+            raise UsageError("--variant: an exported model is what it is; leave it out")
         return _open_exported(model, weights, backend, size)
     if backend == "torch":
         return _open_torch(weights, variant, size)

@@ -23,6 +23,8 @@ def class_names(names: object, path: Path) -> tuple[str, ...]:
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise DataError(f"{path}: 'names' must list the classes, or number them from 0")
+    if any("," in name for name in names):
+        raise DataError(f"{path}: 'names' with a comma cannot be kept in exported models")
     first, *others = names
     if first.lower() in _SPELLINGS and others:
         return (BACKGROUND, *others) if len(others) > 1 else (others[0],)

@@ -43,7 +43,8 @@ class GateResult:
 
     def passes(self, max_dice_drop: float) -> bool:
         """Judge; a comparison without a single foreground pixel proves nothing and fails."""
-        return self.reference_pixels > 0 and self.dice_drop <= max_dice_drop
+        says_something = self.reference_pixels > 0 and not self.non_finite
+        return says_something and self.dice_drop <= max_dice_drop
 
     def refusal(self, what: str, max_dice_drop: float) -> str:
         """Say why `what` does not pass, up to the advice."""

@@ -147,7 +147,7 @@ def _changed(engine: Path, manifest: Manifest) -> str | None:
     """Compare the files with their hashes."""
     if file_sha256(engine) != manifest.engine_sha256:
         return "the file is damaged or not the one that was built"
-    source = Path(manifest.onnx)
+    source = Path(manifest.onnx)  # none where the engine is found by the model's hash
     if source.is_file() and file_sha256(source) != manifest.onnx_sha256:
         return f"stale, {source} has changed since"
     return None

@@ -12,6 +12,9 @@ import onnx
 import pytest
 
 from rwkv_edge.cli import main
+from rwkv_edge.cli.candidates import _with_batch
+from rwkv_edge.export.graph import input_shape, read_onnx, set_batch
+from rwkv_edge.weights import shipped_onnx
 from tests.cli.test_cli import fails
 from tests.video.clips import numbered, write_clip
 
@@ -192,3 +195,13 @@ def test_failures(words: list[str], message: str, capsys: pytest.CaptureFixture[
     code, line = fails(capsys, "benchmark", *words)
     assert code == 1
     assert message in line
+
+
+def test_a_file_for_batches_is_timed_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    batched = tmp_path / "batched.onnx"
+    onnx.save(set_batch(read_onnx(shipped_onnx("tiny")), 4), batched)
+    assert input_shape(read_onnx(_with_batch(batched, 1)))[0] == 1
+    assert _with_batch(batched, 4) == batched

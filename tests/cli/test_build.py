@@ -56,6 +56,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--plugin", "x", "--no-plugin"], "exclude each other"),
         (["--backend", "abacus"], "choose one of auto, tensorrt, tensorrt-rtx"),
         (["--onnx", "x.onnx", "--imgsz", "256"], "--onnx excludes"),
+        (["--onnx", "x.onnx", "--variant", "tiny"], "--onnx excludes"),
+        (["--compute-capability", "sm_86"], "--compute-capability sm_86: give it as 8.7 or 87"),
         (["--imgsz", "100"], "not a positive multiple of 16"),
     ],
 )

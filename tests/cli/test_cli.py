@@ -40,6 +40,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == f"rwkv-edge {__version__}"
 
 
+def test_a_folder_that_one_may_not_enter(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("rwkv_edge.data.pairs.load_dataset", refuse)
+    assert fails(capsys, "eval", "--data", "x") == (1, "error: x: Permission denied")
+
+
 def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert fails(capsys, "fly")[0] == 2
     assert fails(capsys, "run", "--sauce", "x")[0] == 2

@@ -91,6 +91,12 @@ def test_files_that_are_no_models(
         assert message in line
 
 
+def test_a_variant_beside_an_exported_model(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = fails(capsys, *RUN, "--model", "x.onnx", "--variant", "base")
+    assert code == 2
+    assert "--variant: an exported model is what it is" in line
+
+
 @pytest.mark.parametrize("command", [RUN, ("build", "--backend", "tensorrt-rtx")])
 @pytest.mark.usefixtures("tensorrt_rtx")
 def test_data_outside_the_folder(

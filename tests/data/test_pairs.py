@@ -160,6 +160,7 @@ class TestYaml:
             ("train: a\nnames: []", "'names' must list the classes"),
             ("train: a\nnames: [[x]]", "'names' must list the classes"),
             ("train: a\nnames: {1: polyp, x: tool}", "'names' must list the classes"),
+            ("train: a\nnames: [tool, 'polyp, flat']", "'names' with a comma"),
             ("train: nowhere", "nowhere: needs a folder of images"),
         ],
     )

@@ -254,6 +254,7 @@ def test_gate_figures() -> None:
     have[0, 0, 3, 3] = np.nan
     broken = compare(want, have)
     assert broken.non_finite == 1
+    assert not broken.passes(1.0)
     assert not broken.passes(0.5)
     assert not compare(want * 0, want * 0).passes(0.5)
 

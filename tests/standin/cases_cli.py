@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -88,6 +89,21 @@ def test_auto_takes_the_engine_that_build_left(capsys: Captured) -> None:
     save_model(Path("brightness.onnx"), divisor=256.0)  # another model has no engine
     assert run() == 0
     assert "no engine yet" in capsys.readouterr().err
+
+
+def test_an_engine_belongs_to_the_model_and_not_to_its_place(capsys: Captured) -> None:
+    Path("other").mkdir()
+    shutil.copyfile("brightness.onnx", "other/brightness.onnx")
+    assert build("--fp16") == 0
+    save_model(Path("brightness.onnx"), divisor=256.0)
+    capsys.readouterr()
+    assert run(model="other/brightness.onnx") == 0
+    assert "(fp16, CUDA graph)" in chosen(capsys)
+
+
+def test_an_engine_for_batches_is_not_taken_for_single_frames(capsys: Captured) -> None:
+    assert build("--fp16", "--batch", "4") == 0
+    assert "kept in the cache" not in capsys.readouterr().out
 
 
 def test_the_last_build_counts(capsys: Captured) -> None:
