@@ -139,20 +139,23 @@ def set_batch(model: ModelProto, batch: int | None) -> ModelProto:
         else:
             dimension.dim_value = batch
     constants = {tensor.name: tensor for tensor in graph.initializer}
+
+    def put(name: str, value: np.ndarray) -> str:
+        """Each node gets constants of its own; those of an earlier change are replaced."""
+        tensor = constants.get(name) or graph.initializer.add()
+        tensor.CopyFrom(numpy_helper.from_array(value, name))
+        return name
+
     for node in graph.node:
         if node.op_type == "Reshape":
             shape = numpy_helper.to_array(constants[node.input[1]]).copy()
             shape[0] = -1 if batch is None else batch
-            node.input[1] = f"{node.name}_shape"
-            graph.initializer.append(numpy_helper.from_array(shape, node.input[1]))
+            node.input[1] = put(f"{node.name}_shape", shape)
         elif node.op_type == "Resize" and len(node.input) == 4:
             before, after = inferred[node.input[0]], inferred[node.output[0]]
             scales = np.array([1, 1, *(b / a for a, b in zip(before[2:], after[2:], strict=True))])
             del node.input[2:]
-            node.input.append(f"{node.name}_scales")
-            graph.initializer.append(
-                numpy_helper.from_array(scales.astype(np.float32), node.input[2])
-            )
+            node.input.append(put(f"{node.name}_scales", scales.astype(np.float32)))
     prune_initializers(result)
     return result
 
