@@ -28,7 +28,7 @@ frames' time, within these limits."""
 _QUALITY = 85
 CLOCK = 90_000
 """Ticks of a moment's stamp a second, as RTP counts them."""
-_HEAD = struct.Struct("<dI")
+_HEAD = struct.Struct("<ddI")
 """In front of each message: the picture's age in seconds, the length of the JSON that follows."""
 
 
@@ -126,9 +126,16 @@ class Moment:
     stamp: int = 0
     """When it was made, for WebRTC, whose frames carry it."""
 
-    def message(self, *, with_picture: bool = True) -> bytes:
-        """Return it for the WebSocket: age, length, JSON, JPEG."""
-        head = _HEAD.pack(time.monotonic() - self.captured, len(self.status))
+    def message(self, asked: float, *, with_picture: bool = True) -> bytes:
+        """Return it for the WebSocket: age, wait, length, JSON, JPEG.
+
+        Args:
+            asked: time.monotonic() at which the viewer asked for it. What passes at the viewer
+                between its asking and the arrival, and is no wait here, is the way: so it knows how
+                old the picture is that it gets over a slow one.
+        """
+        now = time.monotonic()
+        head = _HEAD.pack(now - self.captured, now - asked, len(self.status))
         return head + self.status + (self.jpeg if with_picture else b"")
 
 
@@ -229,12 +236,12 @@ class Broadcast:
                 return None
         return self._moment
 
-    def heartbeat(self) -> bytes:
-        """Return the state without a picture, for when there is no new one."""
+    def heartbeat(self, asked: float) -> bytes:
+        """Return the state without a picture, for when there is no new one; see `message`."""
         number, frame = self._sink.newest()
         status = self._status_json(number, frame)
         captured = frame.captured if frame else time.monotonic()
-        return Moment(number, captured, status, b"").message(with_picture=False)
+        return Moment(number, captured, status, b"").message(asked, with_picture=False)
 
     def _next_stamp(self) -> int:
         # a millisecond's ticks are drawn at random, so that no two gaps between stamps are alike:

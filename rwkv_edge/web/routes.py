@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import fields
 from importlib.resources import files
@@ -99,18 +100,19 @@ class Page:
                 return
             await socket_.accept()
             peer = self._peers.new() if self._peers else None
-            number = 0
+            number, asked = 0, time.monotonic()
             try:
                 while True:
                     moment = await self.broadcast.newer(number, _HEARTBEAT_S)
                     number = moment.number if moment else number
                     words = (
-                        moment.message(with_picture=viewer.wants_jpeg)
+                        moment.message(asked, with_picture=viewer.wants_jpeg)
                         if moment
-                        else self.broadcast.heartbeat()
+                        else self.broadcast.heartbeat(asked)
                     )
                     exchange = self._exchange(socket_, words, viewer, peer)
                     await asyncio.wait_for(exchange, _PATIENCE_S)
+                    asked = time.monotonic()
             except (WebSocketDisconnect, asyncio.TimeoutError, TimeoutError):
                 pass  # gone, or asleep
             finally:

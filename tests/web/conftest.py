@@ -31,9 +31,9 @@ def live_frame(
     image = np.full((48, 64, 3), shade, np.uint8)
     components = [Component(1, 99, (8, 8, 9, 11), 0.87)] if finding else []
     latency = {"capture": 500.0, "preprocess": 1.0, "inference": 30.0, "postprocess": 2.0}
-    frame = Frame(0, 0.0, image, "0")
-    segmented = Result(frame, image[..., 0], components, ["polyp"], valid, latency)
     captured = time.monotonic() - age
+    frame = Frame(0, 0.0, image, "0", captured)
+    segmented = Result(frame, image[..., 0], components, ["polyp"], valid, latency)
     return LiveFrame(
         image, segmented if result else None, signal, captured, 24.5, 3, recording, "test backend"
     )

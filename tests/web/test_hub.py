@@ -34,8 +34,8 @@ def watch(server: WebServer) -> ClientConnection:
 
 def read(message: str | bytes) -> tuple[float, dict[str, Any], bytes]:
     assert isinstance(message, bytes)
-    age, length = struct.unpack_from("<dI", message)
-    return age, json.loads(message[12 : 12 + length]), message[12 + length :]
+    age, _, length = struct.unpack_from("<ddI", message)
+    return age, json.loads(message[20 : 20 + length]), message[20 + length :]
 
 
 def test_a_viewer_gets_picture_and_state_of_one_moment(server: WebServer, sink: WebSink) -> None:
@@ -190,3 +190,17 @@ def test_what_cannot_be_encoded_is_reported(server: WebServer, sink: WebSink) ->
         sink.write(live_frame())  # and the next one is shown
         while not read(viewer.recv(timeout=10))[2]:
             viewer.send("shown")
+
+
+def test_a_viewer_is_told_how_long_the_program_waited(server: WebServer, sink: WebSink) -> None:
+    """What else passes between its asking and the arrival is the way."""
+    with watch(server) as viewer:
+        while not read(viewer.recv(timeout=10))[2]:
+            viewer.send("shown")
+            sink.write(live_frame())
+        viewer.send("shown")
+        time.sleep(0.3)
+        sink.write(live_frame(age=0.1))
+        age, waited, _ = struct.unpack_from("<ddI", viewer.recv(timeout=10))
+    assert 0.25 < waited < 5
+    assert 0.1 <= age < waited

@@ -7,7 +7,9 @@ import { get, known, now, takePicture } from "./page.js";
 import { show, showView } from "./screen.js";
 
 const decoder = new TextDecoder();
+const HEAD_BYTES = 20;
 let socketFailures = 0;
+let asked = 0; // when, by the page's clock, the picture that comes next was asked for
 
 export function openSocket() {
   if (!("WebSocket" in window) || socketFailures >= 3) return openMjpeg();
@@ -17,6 +19,7 @@ export function openSocket() {
   let opened = false;
   socket.onopen = () => {
     opened = true;
+    asked = now();
     socketFailures = 0;
   };
   socket.onmessage = async ({ data }) => {
@@ -28,6 +31,7 @@ export function openSocket() {
     }
     if (socket.readyState !== WebSocket.OPEN) return;
     keepPeer(socket, show);
+    asked = now();
     socket.send(byPeer() ? "state" : "shown"); // now the next one may come
   };
   socket.onclose = async () => {
@@ -41,10 +45,12 @@ export function openSocket() {
 async function takeMessage(data) {
   const heard = now();
   const head = new DataView(data);
-  const age = head.getFloat64(0, true);
-  const length = head.getUint32(8, true);
-  const status = JSON.parse(decoder.decode(new Uint8Array(data, 12, length)));
-  const jpeg = new Uint8Array(data, 12 + length);
+  const waited = head.getFloat64(8, true);
+  // of the time since it was asked for, what was no wait at the program is the way, there and back
+  const age = head.getFloat64(0, true) + Math.max(0, heard - asked - waited);
+  const length = head.getUint32(16, true);
+  const status = JSON.parse(decoder.decode(new Uint8Array(data, HEAD_BYTES, length)));
+  const jpeg = new Uint8Array(data, HEAD_BYTES + length);
   if (jpeg.length) {
     const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
     const canvas = get("picture");
