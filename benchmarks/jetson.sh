@@ -5,7 +5,7 @@
 #                        [--calib DIR] [--variants "tiny"] [--imgsz 256] [--output DIR]
 #
 # Locks the clocks of each mode with jetson_clocks, and puts power mode and clocks back as they
-# were, however it ends. Engines are built once, in the first mode; the build refuses a precision
+# were, however it ends. Engines are built once, in the mode it finds; the build refuses a precision
 # whose masks differ, and rwkv-edge benchmark refuses to time a wrong one. int8 needs --calib, a
 # folder of images. Needs sudo for nvpmodel and jetson_clocks. --dry-run prints every command and
 # runs none. Written from NVIDIA's documentation; not yet run on a Jetson.

@@ -14,6 +14,7 @@ from rwkv_edge.bench.jetson import JetsonMeter, TegrastatsMeter, is_jetson, jets
 from rwkv_edge.bench.power import Meter, Reading, read_file, read_number
 
 _COMMAND_SECONDS = 10
+CARD = "graphics card"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def clocks_locked(meter: Meter | None, root: Path = Path("/")) -> bool | None:
 class NvmlMeter(Meter):
     """The first NVIDIA card through nvidia-ml-py."""
 
-    name, measures = "NVML", "graphics card"
+    name, measures = "NVML", CARD
 
     def __init__(self) -> None:
         nvml = self._nvml = importlib.import_module("pynvml")  # of nvidia-ml-py
@@ -100,7 +101,7 @@ class NvmlMeter(Meter):
 class NvidiaSmiMeter(Meter):
     """The first NVIDIA card through nvidia-smi, a process a reading."""
 
-    name, measures = "nvidia-smi", "graphics card"
+    name, measures = "nvidia-smi", CARD
 
     def __init__(self) -> None:
         self._ask()  # raises where there is no card

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rwkv_edge import __version__
-from rwkv_edge.bench.meters import clocks_locked, find_meter
+from rwkv_edge.bench.meters import CARD, Found, clocks_locked, find_meter
 from rwkv_edge.bench.power import Meter, Sampler, Usage
 from rwkv_edge.bench.report import FORMAT, describe_candidate
 from rwkv_edge.bench.stages import Candidate, Samples, measure
@@ -109,12 +109,13 @@ def run_benchmark(request: Request) -> dict[str, Any]:
         idle = _idle(found.meter) if found.meter else None
         described = {}
         for entry, candidate in zip(opened, candidates, strict=True):
-            usage = _run_alone(found.meter, candidate, frames, request) if found.meter else None
+            meter, why_not = _meter_of(found, entry)
+            usage = _run_alone(meter, candidate, frames, request) if meter else None
             described[entry.label] = describe_candidate(
                 samples[entry.label],
                 request.batch,
                 usage,
-                found.reason or "the sensor gives no power",
+                why_not,
                 {
                     "variant": entry.runner.info.variant,
                     "model": entry.runner.info.source,
@@ -203,6 +204,14 @@ def _time(candidates: list[Candidate], frames: _Frames, request: Request) -> dic
                 advance()
 
         return measure(candidates, lambda: frames.take(request.batch), rounds(), request.warm_up)
+
+
+def _meter_of(found: Found, entry: Opened) -> tuple[Meter | None, str]:
+    """Return what tells the power of a candidate, or None and why."""
+    on_card = any(word in entry.runner.backend.lower() for word in ("tensorrt", "cuda"))
+    if found.meter and found.meter.measures == CARD and not on_card:
+        return None, f"{found.meter.name} measures the {CARD}, and this runs on the processor"
+    return found.meter, found.reason or "the sensor gives no power"
 
 
 def _idle(meter: Meter) -> Usage:

@@ -55,9 +55,15 @@ def compiler() -> Iterator[Finding]:
 
 def bindings() -> Iterator[Finding]:
     """Look for the packages through which Python reaches CUDA's memory."""
+    from rwkv_edge.runtime.machine import find_gpu
+
     found = [f"{name} {_version(name)}" for name in ("cuda-python", "pycuda") if _version(name)]
     reason = ", ".join(found) or "neither cuda-python nor pycuda is installed"
-    yield Finding("CUDA for Python", "ok", reason)
+    if not found and find_gpu() is not None:
+        mend = "pip install cuda-python, in the version of your CUDA"
+        yield Finding("CUDA for Python", "warning", f"{reason}, so no engine runs", mend)
+    else:
+        yield Finding("CUDA for Python", "ok", reason)
 
 
 def tensorrt(root: Path, cache: Path) -> Iterator[Finding]:

@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
+from rwkv_edge.bench.meters import CARD, Found
+from rwkv_edge.bench.power import Meter, Reading
 from rwkv_edge.cli import main
 from rwkv_edge.cli.candidates import _with_batch
 from rwkv_edge.export.graph import input_shape, read_onnx, set_batch
@@ -81,6 +83,20 @@ def test_two_models_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Path("out/benchmark.csv").read_text().splitlines()[1:]
     assert len(list(csv.DictReader(lines))) == 2 * 6
     assert cv2.imread("out/latency.png").shape[1] > 800
+
+
+def test_a_card_does_not_tell_what_the_processor_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Card(Meter):
+        name, measures = "NVML", CARD
+
+        def read(self) -> Reading:
+            return Reading(watts=20.0)
+
+    monkeypatch.setattr("rwkv_edge.cli.timed.find_meter", lambda: Found(Card()))
+    assert rwkv_edge("benchmark", "--model", "a.onnx", *QUICK) == 0
+    (candidate,) = read()["candidates"].values()
+    assert candidate["power"]["joules_per_frame"] is None
+    assert "NVML measures the graphics card" in candidate["power"]["reason"]
 
 
 def test_a_batch_counts_frames_not_calls() -> None:
