@@ -24,7 +24,8 @@ _WORK_SIDE = 240  # pixels; it is sought in a small copy
 _FADE = 0.98  # how fast what was bright is forgotten, a look
 _SETTLING = 10  # frames at the start on which the first field of view is refined
 _LOOK_EVERY = 10  # frames, later
-_AGREEING = 3  # looks in a row that must see another one before it is moved
+_AGREEING = 3  # looks in a row that must see a smaller one before it is moved
+_AGREEING_ON_MORE = 10  # a larger one shows what was hidden: each of these must see all of it
 _LIT_LOOKS = 3
 """Looks in which a pixel must have been bright: a flash, a menu or a damaged frame is in fewer."""
 _MIN_PART = 0.01  # of the frame: smaller than this are letters, which are not joined to anything
@@ -41,6 +42,11 @@ class FieldOfView:
     """(h, w) uint8 of the frame's size: 255 inside, 0 outside."""
     whole: bool
     """The picture fills the frame: there is nothing to cut."""
+
+    @property
+    def area(self) -> int:
+        """Pixels inside."""
+        return cv2.countNonZero(self.region)
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -115,31 +121,45 @@ class FieldOfViewTracker:
         self._frames += 1
         if self._frames > _SETTLING and self._frames % _LOOK_EVERY and self._found:
             return self._found
-        self._remember(image)
-        seen = self._seek()
+        present = self._shrunk(image)
+        self._remember(present)
+        seen = self._seek(self._bright[0])
         if seen is None:
             return self._found  # the lamp is off, or the lens covered: it will come back there
         if self._found is None or self._frames <= _SETTLING:
             if self._found is None or not _is_same(self._found, seen):
                 self._found = seen
-        elif _is_same(self._found, seen):
+        elif _is_same(self._found, seen) or not self._is_evident(seen, present):
             self._disagreeing = 0
         else:
             self._disagreeing += 1
-            if self._disagreeing >= _AGREEING:
+            is_more = seen.area > self._found.area
+            if self._disagreeing >= (_AGREEING_ON_MORE if is_more else _AGREEING):
                 self._found, self._disagreeing = seen, 0
         return self._found
 
-    def _remember(self, image: UInt8Array) -> None:
-        """Keep the brightest looks at each pixel of late: tissue is dark now and then."""
+    def _is_evident(self, seen: FieldOfView, present: UInt8Array) -> bool:
+        """Tell whether a larger field of view is not only remembered, as a menu is that is gone."""
+        assert self._found is not None
+        if seen.area <= self._found.area:
+            return True
+        now = self._seek(present)
+        return now is not None and _is_same(seen, now)
+
+    def _shrunk(self, image: UInt8Array) -> UInt8Array:
+        """Return (h, w) of a small copy, the brightest channel of each pixel."""
         scale = min(1.0, _WORK_SIDE / max(self._size))
         size = (max(8, round(self._size[1] * scale)), max(8, round(self._size[0] * scale)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).max(axis=2)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(small.max(axis=2), np.uint8)
+
+    def _remember(self, small: UInt8Array) -> None:
+        """Keep the brightest looks at each pixel of late: tissue is dark now and then."""
         faded = (self._bright * _FADE).astype(np.uint8).reshape(-1, *small.shape)
         self._bright = np.sort(np.concatenate([faded, small[None]]), axis=0)[-_LIT_LOOKS:]
 
-    def _seek(self) -> FieldOfView | None:
-        lit = (self._bright[0] > _DARK).view(np.uint8)
+    def _seek(self, bright: UInt8Array) -> FieldOfView | None:
+        lit = (bright > _DARK).view(np.uint8)
         total = lit.size
         # letters, and bridges to them, are thinner than this
         side = max(3, round(max(lit.shape) / 40)) | 1

@@ -131,6 +131,17 @@ def test_a_still_view_is_never_moved_and_another_is_followed_slowly() -> None:
     assert view is not None
 
 
+def test_a_larger_picture_is_followed_too() -> None:
+    tracker = FieldOfViewTracker()
+    small, large = (np.zeros((*SIZE, 3), np.uint8) for _ in range(2))
+    cv2.circle(small, (320, 240), 150, (90, 90, 150), -1)
+    cv2.circle(large, (320, 240), 220, (90, 90, 150), -1)
+    first = [tracker.update(small) for _ in range(50)][-1]
+    moved_after = next(count for count in range(1, 1000) if tracker.update(large) is not first)
+    assert 90 <= moved_after < 200
+    assert overlap(tracker.update(large), (large[..., 2] > 0) * np.uint8(255)) > 0.96
+
+
 def test_another_size_begins_anew() -> None:
     tracker = FieldOfViewTracker()
     tracker.update(picture(drawn("circle")))
@@ -185,13 +196,15 @@ def test_text_close_to_the_picture_is_no_part_of_it(gap: int, lines: int, scale:
     assert not view.without_outside(image, Outside.BLACK)[text].any()
 
 
-@pytest.mark.parametrize("when", [0, 1, 5, 59, 109])
-def test_one_bright_frame_does_not_show_the_name(when: int) -> None:
-    """A menu, a flash, a damaged frame; 59 and 109 are looked at."""
+@pytest.mark.parametrize(
+    ("when", "frames"), [(0, 1), (1, 1), (5, 1), (59, 1), (109, 1), (0, 2), (100, 80)]
+)
+def test_a_menu_or_a_flash_does_not_show_the_name(when: int, frames: int) -> None:
+    """Or a damaged frame; 59 and 109 are looked at."""
     tracker = FieldOfViewTracker()
     normal, flash = picture(drawn("circle")), np.full((*SIZE, 3), 128, np.uint8)
-    for index in range(200):
-        view = tracker.update(flash if index == when else normal)
+    for index in range(300):
+        view = tracker.update(flash if when <= index < when + frames else normal)
         if tracker.is_settled:
             assert view is not None
             assert not view.whole, index
