@@ -167,17 +167,18 @@ class LivePipeline:
                 backend=self._inference.backend,
             )
             return held, None
+        holds = view.frozen and signal is Signal.LIVE  # nothing else is worth a longer look
         shown: Frame | None
         frame: Frame | None
         fresh = result is not None and now - result.frame.captured <= MASK_MAX_AGE_S
         if result is not None and fresh and signal is Signal.LIVE:
             result = hide_outside_result(result, self._outside)
             with timed(result.latency_ms, "draw"):
-                image = draw_mask_screen(result, self._head(signal, now, result.frame), view)
+                image = draw_mask_screen(result, self._head(signal, now, result.frame, holds), view)
             shown = frame = result.frame
         else:
             shown = newest and hide_outside(newest, self._inference.view, self._outside)
-            head = self._head(signal, now, shown)
+            head = self._head(signal, now, shown, holds)
             warning = self._inference.failure or "NO FRESH MASK"
             image = draw_plain_screen(None if shown is None else shown.image, head, signal, warning)
             frame = shown if signal is Signal.LIVE else None
@@ -193,12 +194,8 @@ class LivePipeline:
             backend=self._inference.backend,
             frame=frame,
         )
-        self._held = picture if self._holds(signal) else None
+        self._held = picture if holds else None
         return picture, result
-
-    def _holds(self, signal: Signal) -> bool:
-        """Tell whether this screen is kept: only a live picture is worth a longer look."""
-        return self._controls.view.frozen and signal is Signal.LIVE
 
     @property
     def _recording(self) -> bool:
@@ -216,8 +213,8 @@ class LivePipeline:
         # a source of one frame a second is not stalled between two
         return min(max(STALLED_S, 3 * self._capture.period_s), NO_SIGNAL_S)
 
-    def _head(self, signal: Signal, now: float, frame: Frame | None) -> list[str]:
-        if self._holds(signal):  # nothing that is true of this moment alone
+    def _head(self, signal: Signal, now: float, frame: Frame | None, holds: bool) -> list[str]:
+        if holds:  # nothing that is true of this moment alone
             words = ["FROZEN"]
         else:
             words = [signal.value, f"{self._rate(now):.1f} fps"]

@@ -90,11 +90,10 @@ class FrameSegmenter:
         return Result(frame, mask, components, self._names, valid, latency, self.view)
 
     def _forget_after_an_outage(self, frame: Frame) -> None:
-        gap, self._captured = frame.captured - self._captured, frame.captured
+        gap = frame.captured - (self._captured or frame.captured)
         if gap > max(_OUTAGE_S, 3 * self._gap):
             self._smoother.forget()
-        else:
-            self._gap = gap
+        self._captured, self._gap = frame.captured, gap
 
     @property
     def flicker(self) -> float | None:
