@@ -82,7 +82,7 @@ def build(
 
     Example: rwkv-edge build --variant tiny --fp16
     """
-    from rwkv_edge.errors import UsageError
+    from rwkv_edge.errors import DataError, UsageError
 
     wanted = _precision(precision, fp16, int8)
     sizes = _batch(batch)
@@ -91,6 +91,8 @@ def build(
         raise UsageError(
             "--int8 needs --calib DIR: ranges measured on rendered frames do not hold for real ones"
         )
+    if calib is not None and not calib.is_dir():
+        raise DataError(f"--calib {calib}: no such folder")
     if no_plugin and plugin is not None:
         raise UsageError("--plugin and --no-plugin exclude each other")
 

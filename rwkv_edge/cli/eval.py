@@ -115,10 +115,12 @@ def evaluate(
         check_writable(Path(json).parent)
 
     with open_runner(weights, model, variant, backend, imgsz) as runner:
-        if len(runner.info.names) != dataset.num_classes:
+        ours, theirs = runner.info.names, dataset.names
+        # other names may mean the same classes, the same in another order cannot
+        if len(ours) != len(theirs) or (ours != theirs and set(ours) == set(theirs)):
             raise DataError(
-                f"{data}: has the classes {', '.join(dataset.names)}, "
-                f"but the model knows {', '.join(runner.info.names)}"
+                f"{data}: has the classes {', '.join(theirs)}, "
+                f"but the model knows {', '.join(ours)}"
             )
 
         def make_output() -> Path:

@@ -93,6 +93,14 @@ def test_refused_before_the_model_is_loaded(
     assert not opened
 
 
+def test_classes_in_another_order(opened: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    write_acdc(Path("acdc"))
+    names = [ACDC[0], *ACDC[:0:-1]]
+    Path("d.yaml").write_text(f"path: acdc\nval: valid\nnames: {names}\n")
+    assert run("eval", "--data", "d.yaml") == 1
+    assert "but the model knows background, " in capsys.readouterr().err
+
+
 def test_a_model_of_other_classes(opened: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     write_synapse(Path("synapse"))
     assert run("eval", "--data", "synapse") == 1
