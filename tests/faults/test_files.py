@@ -241,9 +241,10 @@ def test_models_that_are_refused_by_name(name: str, work: Path) -> None:
     folder.mkdir()
     model = hostile_model(folder, name, marker)
     clip = write_stream(work / "clip.mp4", 0.5, (96, 128))
-    option = "--weights" if model.suffix in (".pth", ".safetensors") else "--model"
-    words = ["stream", "--headless", "--source", clip.name, option, str(model), "--variant", "tiny"]
-    code, said = rwkv_edge(work, *words)
+    is_checkpoint = model.suffix in (".pth", ".safetensors")
+    given = ["--weights", str(model), "--variant", "tiny"]
+    words = given if is_checkpoint else ["--model", str(model)]
+    code, said = rwkv_edge(work, "stream", "--headless", "--source", clip.name, *words)
     assert code == 1
     assert said.startswith("error: ")
     assert name in said

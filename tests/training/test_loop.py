@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 
@@ -177,12 +178,11 @@ def test_minutes_instead_of_epochs(
 
 def test_extra_pairs_init_and_bfloat16(finished: Path, disc_data: Path, tmp_path: Path) -> None:
     best = finished / "weights" / "best.safetensors"
-    run = settings(
-        disc_data, epochs=1, init=best, extra=(disc_data / "validation",), amp=True, lr=1e-9
-    )
-    train(run, tmp_path)
+    extra = Path(shutil.copytree(disc_data / "validation", tmp_path / "extra"))
+    run = settings(disc_data, epochs=1, init=best, extra=(extra,), amp=True, lr=1e-9)
+    train(run, tmp_path / "run")
     start, end = (
-        load_model(p)[0].state_dict() for p in (best, tmp_path / "weights/best.safetensors")
+        load_model(p)[0].state_dict() for p in (best, tmp_path / "run/weights/best.safetensors")
     )
     name = "encoder.stage3.1.att.key.weight"
     torch.testing.assert_close(start[name], end[name], atol=1e-5, rtol=0)
