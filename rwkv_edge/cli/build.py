@@ -184,12 +184,9 @@ def _batch(text: str) -> Batch:
 
 def _command(context: typer.Context) -> tuple[str, ...]:
     """Return the words that build the same engine again: the options that were given."""
+    from rwkv_edge.cli.console import given_options
+
     words = ["rwkv-edge", "build"]
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            value = context.params[name]
-            words.append(parameter.opts[-1])
-            words += [] if value is True else [str(value)]
+    for option, value in given_options(context).items():
+        words += [option] if value is True else [option, str(value)]
     return tuple(words)

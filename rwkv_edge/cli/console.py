@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,6 +22,9 @@ from rich.progress import (
 )
 
 from rwkv_edge.files import write_json
+
+if TYPE_CHECKING:
+    import typer
 
 
 @contextmanager
@@ -63,3 +66,14 @@ def write_json_option(target: str, value: Any) -> None:
         sys.stdout.write("\n")
     else:
         write_json(Path(target), value)
+
+
+def given_options(context: typer.Context) -> dict[str, Any]:
+    """Return the options that stand on the command line, with their values."""
+    given = {}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            given[parameter.opts[-1]] = context.params[name]
+    return given

@@ -195,6 +195,7 @@ def train(
 
     Example: rwkv-edge train --variant tiny --data kvasir-seg --epochs 100 --progressive
     """
+    from rwkv_edge.cli.console import given_options
     from rwkv_edge.cli.contestants import open_contestant
     from rwkv_edge.cli.loading import require_training
     from rwkv_edge.errors import UsageError
@@ -210,7 +211,7 @@ def train(
     if resume:
         if not started:
             raise UsageError(f"--resume: no run to continue in {folder}")
-        if others := _given(context) - {"--resume", "--name"}:
+        if others := given_options(context).keys() - {"--resume", "--name"}:
             raise UsageError(
                 f"--resume goes on with the settings of the start: leave out {min(others)}"
             )
@@ -272,13 +273,3 @@ def train(
     print(f"best weights: {best}")
     print(f"pictures: {folder}/training.png, {folder}/curves.png, {folder}/validation.png")
     print(f"next: rwkv-edge eval --data {settings.data} --weights {best}")
-
-
-def _given(context: typer.Context) -> set[str]:
-    """The options that stand on the command line."""
-    sources = {
-        option.opts[0]: context.get_parameter_source(option.name)
-        for option in context.command.params
-        if option.name
-    }
-    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}

@@ -59,18 +59,27 @@ def find_layout(folder: Path) -> Layout | None:
     return None
 
 
+def listed_names(listing: Path) -> list[str]:
+    """Return what a list names, one to a line.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{listing}: cannot be read ({error})") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def listed(listing: Path, folder: Path) -> list[Path]:
     """Return the files of a folder that a list names, with or without their suffix.
 
     Raises:
         DataError: the list cannot be read, or names a file that is not there.
     """
-    try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{listing}: cannot be read ({error})") from error
     files = {bare_name(file): file for file in slice_files(folder)}
-    names = [bare_name(Path(line.strip())) for line in lines if line.strip()]
+    names = [bare_name(Path(line)) for line in listed_names(listing)]
     missing = [name for name in names if name not in files]
     if missing:
         raise DataError(f"{listing}: {len(missing)} files are not in {folder}, as {missing[0]}")

@@ -11,7 +11,7 @@ import yaml
 
 from rwkv_edge.config import MASK_THRESHOLD
 from rwkv_edge.data.folders import IMAGE_FOLDERS, MASK_FOLDERS, by_stem, natural, pair_folders
-from rwkv_edge.data.layouts import find_layout, listed
+from rwkv_edge.data.layouts import find_layout, listed, listed_names
 from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image, read_mask
 from rwkv_edge.data.slices import SLICE_SUFFIXES, Window, read_slice, slice_files
 from rwkv_edge.data.spec import class_names, grey_window
@@ -253,18 +253,14 @@ def _pairs_of(slices: list[Path]) -> list[Pair]:
 
 
 def _match_listed(listing: Path, folder: Path) -> Matched:
-    if slice_files(folder) and not pair_folders(folder):
-        try:
-            return _pairs_of(listed(listing, folder)), []
-        except DataError as error:
-            return [], [str(error)]
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        return [], [f"{listing}: cannot be read ({error})"]
+        if slice_files(folder) and not pair_folders(folder):
+            return _pairs_of(listed(listing, folder)), []
+        names = listed_names(listing)
+    except DataError as error:
+        return [], [str(error)]
     pairs, problems = _match(folder)
     by_name = {pair.name: pair for pair in pairs}
-    names = [line.strip() for line in lines if line.strip()]
     if not problems:
         problems = [f"{listing}: no image {n} in {folder}" for n in names if n not in by_name]
     return [by_name[name] for name in names if name in by_name], problems

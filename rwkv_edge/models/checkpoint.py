@@ -109,7 +109,7 @@ def load_model(path: Path, variant: str | None = None) -> tuple[nn.Module, Check
                 f"{path}: does not say which variant it is; add --variant {'|'.join(VARIANTS)}"
             )
         state = _read(path)
-        if any(name.startswith("stage0.") for name in state):
+        if _is_encoder(state):
             raise CheckpointError(f"{path}: holds an encoder alone; use it with train --init")
         head = state.get("final_conv.weight")
         classes = 1 if head is None else head.shape[0]
@@ -145,7 +145,7 @@ def load_checkpoint(model: nn.Module, weights: Path | str | Mapping[str, Tensor]
     own = model.state_dict()
     required = set(own)
     if isinstance(model, RWKVUNet):
-        if any(name.startswith("stage0.") for name in state):
+        if _is_encoder(state):
             state = {f"encoder.{name}": tensor for name, tensor in state.items()}
             required = {name for name in own if name.startswith("encoder.")}
         state = {n: t for n, t in state.items() if n in own or not _never_used_upstream(n)}
@@ -167,6 +167,11 @@ def load_checkpoint(model: nn.Module, weights: Path | str | Mapping[str, Tensor]
 def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the prefix that DataParallel sets before every name."""
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def _is_encoder(state: Mapping[str, Tensor]) -> bool:
+    """Tell an upstream ImageNet encoder, whose names lack `encoder.`, from a whole model."""
+    return any(name.startswith("stage0.") for name in state)
 
 
 def _never_used_upstream(name: str) -> bool:
