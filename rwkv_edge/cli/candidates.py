@@ -136,8 +136,8 @@ def open_choices(
     """
     opened: list[Opened] = []
     for choice in choices:
-        before = resident_bytes()
         path = _with_batch(_exported(choice), batch)
+        before = resident_bytes()  # what the preparation takes is not the runner's
         runner = stack.enter_context(_open(path, choice, threads))
         runner(np.zeros((batch, *runner.info.input_size, 3), np.uint8))
         after = resident_bytes()

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 CONFIDENCE = 0.95
 POWER = 0.8
+"""Chance of telling two models apart that `images_needed` plans for, as is usual in trials."""
 FEWEST = 6
 """Images with which a paired permutation test can fall below 5 %: 2 of 2^6 sign flips."""
-"""Chance of telling two models apart that `images_needed` plans for, as is usual in trials."""
 _RESAMPLES, _SEED = 2000, 0
 _NUMBERS_AT_ONCE = 1 << 22
 """In memory, while drawing."""

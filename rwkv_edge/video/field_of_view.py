@@ -129,22 +129,16 @@ class FieldOfViewTracker:
         if self._found is None or self._frames <= _SETTLING:
             if self._found is None or not _is_same(self._found, seen):
                 self._found = seen
-        elif _is_same(self._found, seen) or not self._is_evident(seen, present):
+        elif _is_same(self._found, seen):
             self._disagreeing = 0
         else:
-            self._disagreeing += 1
             is_more = seen.area > self._found.area
+            # a larger one may be remembered alone, as a menu is that is gone
+            is_evident = not is_more or _is_same(seen, self._seek(present))
+            self._disagreeing = self._disagreeing + 1 if is_evident else 0
             if self._disagreeing >= (_AGREEING_ON_MORE if is_more else _AGREEING):
                 self._found, self._disagreeing = seen, 0
         return self._found
-
-    def _is_evident(self, seen: FieldOfView, present: UInt8Array) -> bool:
-        """Tell whether a larger field of view is not only remembered, as a menu is that is gone."""
-        assert self._found is not None
-        if seen.area <= self._found.area:
-            return True
-        now = self._seek(present)
-        return now is not None and _is_same(seen, now)
 
     def _shrunk(self, image: UInt8Array) -> UInt8Array:
         """Return (h, w) of a small copy, the brightest channel of each pixel."""
@@ -200,7 +194,9 @@ class FieldOfViewTracker:
         return FieldOfView((left, top, box_width, box_height), region, False)
 
 
-def _is_same(one: FieldOfView, other: FieldOfView) -> bool:
+def _is_same(one: FieldOfView, other: FieldOfView | None) -> bool:
+    if other is None:
+        return False
     both = cv2.countNonZero(cv2.bitwise_and(one.region, other.region))
     either = cv2.countNonZero(cv2.bitwise_or(one.region, other.region))
     return both >= _SAME * either

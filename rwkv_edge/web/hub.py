@@ -29,7 +29,7 @@ _QUALITY = 85
 CLOCK = 90_000
 """Ticks of a moment's stamp a second, as RTP counts them."""
 _HEAD = struct.Struct("<ddI")
-"""In front of each message: the picture's age in seconds, the length of the JSON that follows."""
+"""In front of each message: the picture's age and the wait for it in seconds, the JSON's length."""
 
 
 class WebSink:
