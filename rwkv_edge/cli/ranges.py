@@ -22,21 +22,22 @@ Raises:
 
 def between(low: float, high: float) -> Check:
     """Take what lies from `low` to `high`, both included."""
-    return _check(lambda value: low <= value <= high, f"lie between {low:g} and {high:g}")
+    return _check(lambda value: low <= value <= high, f"lie between {low:.10g} and {high:.10g}")
 
 
 def above(low: float, at_most: float | None = None) -> Check:
     """Take what is greater than `low`, up to and with `at_most`."""
     if at_most is None:
-        return _check(lambda value: value > low, f"be above {low:g}")
-    return _check(lambda value: low < value <= at_most, f"be above {low:g}, at most {at_most:g}")
+        return _check(lambda value: value > low, f"be above {low:.10g}")
+    words = f"be above {low:.10g}, at most {at_most:.10g}"
+    return _check(lambda value: low < value <= at_most, words)
 
 
 def at_least(low: float, below: float | None = None) -> Check:
     """Take `low` and what is greater, but less than `below`."""
     if below is None:
-        return _check(lambda value: value >= low, f"be {low:g} or more")
-    return _check(lambda value: low <= value < below, f"be {low:g} or more, below {below:g}")
+        return _check(lambda value: value >= low, f"be {low:.10g} or more")
+    return _check(lambda value: low <= value < below, f"be {low:.10g} or more, below {below:.10g}")
 
 
 def _check(holds: Callable[[float], bool], words: str) -> Check:
