@@ -1,10 +1,11 @@
 """Average the weights of runs that began with the same ones: often better than each of them.
 
-    python tools/average_weights.py runs/train/a/weights/best.safetensors \
-        runs/train/b/weights/best.safetensors --output mean.safetensors
+    python tools/average_weights.py runs/train/a/weights/last.safetensors \
+        runs/train/b/weights/last.safetensors --output mean.safetensors
 
 A "model soup" (Wortsman et al., ICML 2022). It costs nothing in operation. Runs from different
 weights lie in different valleys, and their mean is worthless: measure it with `rwkv-edge eval`.
+Take `last`: the mean of the `best` inherits the luck by which a validation set chose them.
 """
 
 from __future__ import annotations

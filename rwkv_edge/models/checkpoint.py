@@ -22,7 +22,9 @@ from rwkv_edge.models.rwkv_unet import RWKVUNet
 
 METADATA_KEY = "rwkv_edge"
 RUN_STATE_KEY = "run_state"
-"""In the header of a file that a run is resumed from, which holds more than weights."""
+"""In what a file says about itself if a run is resumed from it, so that it holds more than weights."""
+AVERAGE_PREFIX = "average."
+"""Of the weights in such a file that count: the moving average, which is what a run validates."""
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _CLASSIFIER = re.compile(r"encoder\.(norm\.norm|head)\.(weight|bias)")
 _LEFTOVER_NORM = re.compile(r"(encoder\.stage\d\.\d+|decoder\d)\.ln[12]\.(weight|bias)")
@@ -75,15 +77,14 @@ def read_info(path: Path) -> CheckpointInfo | None:
     if path.suffix != ".safetensors":
         return None
     with _open_safetensors(path) as file:
-        text = (file.metadata() or {}).get(METADATA_KEY)
-    if text is None:
+        values = _header(path, file)
+    if values is None:
         return None
     try:
-        values = json.loads(text)
         known = {f.name: values[f.name] for f in fields(CheckpointInfo) if f.name in values}
         known["names"], known["imgsz"] = tuple(known["names"]), tuple(known["imgsz"])
         return CheckpointInfo(**known)
-    except (ValueError, TypeError, KeyError) as error:
+    except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: its header cannot be understood ({error})") from error
 
 
@@ -193,11 +194,18 @@ def _open_safetensors(path: Path) -> Any:
         file = safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
-    if RUN_STATE_KEY in (file.metadata() or {}):
-        raise CheckpointError(
-            f"{path}: is what train --resume continues from; take best.safetensors beside it"
-        )
     return file
+
+
+def _header(path: Path, file: Any) -> dict[str, Any] | None:
+    """Return what a safetensors file says about itself, if it is ours."""
+    text = (file.metadata() or {}).get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: its header cannot be understood ({error})") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -205,7 +213,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such file")
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
-            return _plain_names({n: file.get_tensor(n) for n in file.keys()})  # noqa: SIM118
+            prefix = AVERAGE_PREFIX if RUN_STATE_KEY in (_header(path, file) or {}) else ""
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return _plain_names({n.removeprefix(prefix): file.get_tensor(n) for n in names})
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types here, for damaged and for hostile files

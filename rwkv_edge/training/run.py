@@ -90,7 +90,7 @@ class Run:
             if device.type == "cpu":
                 quicken_depthwise(model)
             model.compile(dynamic=False)
-        self.state = RunState(model, average, optimizer)
+        self.state = RunState(model, average, optimizer, self.info)
         self.step = TrainingStep(model, average, optimizer, settings, device, processes, teachers)
         self.started = time.monotonic()
 

@@ -1,10 +1,13 @@
-"""The state of a run between two epochs, in one safetensors file: no pickle, nothing executed."""
+"""The state of a run between two epochs, in one safetensors file: no pickle, nothing executed.
+
+The file is a checkpoint, too: who loads it as one gets the averaged weights of that epoch.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,12 @@ from torch.optim import Optimizer
 
 from rwkv_edge.errors import CheckpointError
 from rwkv_edge.files import atomic_path
-from rwkv_edge.models.checkpoint import RUN_STATE_KEY
+from rwkv_edge.models.checkpoint import (
+    AVERAGE_PREFIX,
+    METADATA_KEY,
+    RUN_STATE_KEY,
+    CheckpointInfo,
+)
 from rwkv_edge.training.ema import WeightAverage
 
 
@@ -27,6 +35,7 @@ class RunState:
     model: nn.Module
     average: WeightAverage
     optimizer: Optimizer
+    info: CheckpointInfo
     epoch: int = 0
     """Epochs done."""
     best_dice: float = -1.0
@@ -35,18 +44,19 @@ class RunState:
         """Write the state, whole or not at all."""
         tensors: dict[str, Tensor] = {}
         for prefix, state in (
-            ("model", self.model.state_dict()),
-            ("average", self.average.model.state_dict()),
-            ("optimizer", self._optimizer_tensors()),
+            ("model.", self.model.state_dict()),
+            (AVERAGE_PREFIX, self.average.model.state_dict()),
+            ("optimizer.", self._optimizer_tensors()),
         ):
-            tensors |= {f"{prefix}.{n}": t.detach().cpu().contiguous() for n, t in state.items()}
+            tensors |= {f"{prefix}{n}": t.detach().cpu().contiguous() for n, t in state.items()}
         numbers = {
             "epoch": self.epoch,
             "best_dice": self.best_dice,
             "updates": self.average.updates,
         }
+        said = {**asdict(self.info), RUN_STATE_KEY: numbers}
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={RUN_STATE_KEY: json.dumps(numbers)})
+            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(said)})
 
     def load(self, path: Path) -> None:
         """Continue from a file that `save` wrote.
@@ -56,11 +66,11 @@ class RunState:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                numbers = json.loads((file.metadata() or {})[RUN_STATE_KEY])
+                numbers = json.loads((file.metadata() or {})[METADATA_KEY])[RUN_STATE_KEY]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            self.model.load_state_dict(_select(tensors, "model"))
-            self.average.model.load_state_dict(_select(tensors, "average"))
-            self._load_optimizer(_select(tensors, "optimizer"))
+            self.model.load_state_dict(_select(tensors, "model."))
+            self.average.model.load_state_dict(_select(tensors, AVERAGE_PREFIX))
+            self._load_optimizer(_select(tensors, "optimizer."))
             self.epoch, self.best_dice = numbers["epoch"], numbers["best_dice"]
             self.average.updates = numbers["updates"]
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
@@ -84,5 +94,4 @@ class RunState:
 
 
 def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    start = f"{prefix}."
-    return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

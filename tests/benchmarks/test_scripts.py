@@ -83,30 +83,20 @@ def test_rwkv_block_unet(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_accuracy(tmp_path: Path, disc_data: Path) -> None:
-    words = [
-        "--data",
-        str(disc_data),
-        "--ingredients",
-        "paste",
-        "heavy",
-        "--epochs",
-        "1",
-        "--seeds",
-        "0",
-        "1",
-    ]
+    words = ["--data", str(disc_data), "--change=--without paste"]
+    words += ["--epochs", "1", "--seeds", "0", "1", "--robustness-images", "1"]
     words += ["--", "--variant", "unet", "--imgsz", "32", "--batch", "2", "--device", "cpu"]
     first = script(tmp_path, "accuracy.py", *words)
-    assert first.count("rwkv_edge train") == 6
-    assert first.count("--without paste") == 2
-    assert first.count("--light") == 2
+    assert first.count("rwkv_edge train") == first.count("rwkv_edge robustness") == 4
+    assert first.count("--device cpu --without paste") == 2
     rows = json.loads((tmp_path / "accuracy" / "accuracy.json").read_text())["rows"]
-    assert [row["left out"] for row in rows] == ["full recipe", "paste", "heavy"]
-    full, without, _ = (row["Dice"] for row in rows)
-    assert rows[1]["gain"] == pytest.approx(sum(full) / 2 - sum(without) / 2)
+    assert [row["change"] for row in rows] == ["the recipe", "--without paste"]
+    recipe, without = (row["clean Dice"] for row in rows)
+    assert without["difference"] == pytest.approx(sum(without["runs"]) / 2 - recipe["mean"])
+    assert 0 <= rows[0]["corrupted Dice"]["mean"] <= 1
     again = script(tmp_path, "accuracy.py", *words)
-    assert "rwkv_edge train" not in again
-    assert again == first[first.index("| left out") :]
+    assert "rwkv_edge" not in again
+    assert again == first[first.index("| change |") :]
 
 
 def jetson(folder: Path, *words: str) -> list[str]:

@@ -79,14 +79,6 @@ def test_an_encoder_alone_is_no_model(upstream: dict[str, Tensor], tmp_path: Pat
         load_model(path, "tiny")
 
 
-def test_the_state_of_a_run_is_no_model(tmp_path: Path) -> None:
-    path = tmp_path / "last.safetensors"
-    save_file({"model.x": torch.zeros(1)}, path, metadata={"run_state": "{}"})
-    for load in (lambda: load_model(path), lambda: load_checkpoint(create_model("tiny"), path)):
-        with pytest.raises(CheckpointError, match=r"take best\.safetensors beside it"):
-            load()
-
-
 def test_upstream_encoder_alone(upstream: dict[str, Tensor]) -> None:
     encoder = {
         n.removeprefix("encoder."): t for n, t in upstream.items() if n.startswith("encoder.")

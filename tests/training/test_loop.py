@@ -9,10 +9,12 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from safetensors import safe_open
 
 from rwkv_edge.data.pairs import load_dataset
 from rwkv_edge.errors import CheckpointError, DataError, UsageError
 from rwkv_edge.models import load_model
+from rwkv_edge.models.checkpoint import read_info
 from rwkv_edge.training import TrainSettings, train
 from rwkv_edge.training.loop import _warn_of_validation
 from rwkv_edge.training.results import COLUMNS, Results
@@ -67,6 +69,16 @@ def test_resuming_repeats_the_run_to_the_bit(
     for name in ("best", "best-fp16", "last"):
         path = Path("weights") / f"{name}.safetensors"
         assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), name
+
+
+def test_the_state_of_a_run_is_a_model(finished: Path) -> None:
+    """The averaged weights of the last epoch."""
+    path = finished / "weights/last.safetensors"
+    network, info = load_model(path)
+    assert info == read_info(finished / "weights/best.safetensors")
+    with safe_open(path, framework="pt") as file:
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(tensor, file.get_tensor(f"average.{name}")), name
 
 
 def test_a_resumed_unet_repeats_too(
