@@ -80,7 +80,8 @@ def _fill(
         nonlocal filled
         letterbox = Letterbox.fit((image.shape[0], image.shape[1]), size)
         images[filled] = letterbox.apply(image)
-        masks[filled] = letterbox.apply(mask, interpolation=cv2.INTER_NEAREST)
+        # INTER_NEAREST takes the corner of each cell: masks half a pixel beside their pictures
+        masks[filled] = letterbox.apply(mask, interpolation=cv2.INTER_NEAREST_EXACT)
         filled += 1
 
     read_all(pairs, num_classes, keep, on_progress)
