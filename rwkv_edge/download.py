@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from rwkv_edge import __version__
@@ -115,9 +116,8 @@ def _from_path(path: Path) -> Iterator[tuple[bytes, int | None]]:
 def _from_address(address: str) -> Iterator[tuple[bytes, int | None]]:
     request = urllib.request.Request(address, headers={"User-Agent": f"rwkv-edge/{__version__}"})
     try:
-        with urllib.request.urlopen(request, timeout=_SILENCE_SECONDS) as response:
-            if address.startswith("https:") and not response.url.startswith("https:"):
-                raise DownloadError(f"{address}: leads to {response.url}, which is not https")
+        opener = urllib.request.build_opener(_Redirects)
+        with opener.open(request, timeout=_SILENCE_SECONDS) as response:
             stated = response.headers.get("Content-Length")
             total = int(stated) if stated and stated.isdecimal() else None
             done = 0
@@ -130,6 +130,17 @@ def _from_address(address: str) -> Iterator[tuple[bytes, int | None]]:
         raise DownloadError(f"{address}: the server says {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DownloadError(f"{address}: {_reason(error)}") from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Never from https to http, not even on the way: whoever sits there could choose the file."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise DownloadError(f"{req.full_url}: leads to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _reason(error: Exception) -> str:

@@ -65,6 +65,7 @@ def line_width(image: UInt8Array) -> int:
 
 def put_text(image: UInt8Array, text: str, left: int, baseline: int, scale: float = 0.5) -> None:
     """Write white words with a dark edge, legible on any tissue, in place."""
+    text = text.encode("utf-8", "replace").decode()  # OpenCV 5 crashes on a name that is not UTF-8
     # the edge is made of shifted copies: in OpenCV 5 a thicker stroke is a wider font too
     thickness, edge = text_thickness(scale), max(1, round(scale * 1.5))
     shifts = [(x, y) for x in (-edge, 0, edge) for y in (-edge, 0, edge) if (x, y) != (0, 0)]

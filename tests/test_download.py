@@ -84,6 +84,8 @@ def test_https_that_leads_to_http(
     with serve(tls_files) as served:
         served.redirects["/w"] = f"{loopback.address}/w"
         fails(f"{served.address}/w", target, "which is not https", sha256=None)
+        loopback.redirects["/w"] = f"{served.address}/good"  # and back again
+        fails(f"{served.address}/w", target, "which is not https", sha256=None)
         served.files["/good"] = CONTENT
         assert fetch(f"{served.address}/good", target, sha256=None) == SHA256
 

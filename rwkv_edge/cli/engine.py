@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from rwkv_edge.cache import code_cache
 from rwkv_edge.cli.console import progress_bar
-from rwkv_edge.cli.engine_cache import code_cache
 from rwkv_edge.cli.engine_gate import calibration_images, gate_engine
 from rwkv_edge.cli.loading import export_to_cache, parse_imgsz
 from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
@@ -272,6 +272,7 @@ def _describe(
         backend_version=request.backend.version,
         compute_capability=on_gpu.compute_capability if on_gpu else ahead,
         gpu=on_gpu.name if on_gpu else None,
+        multiprocessors=on_gpu.multiprocessors if on_gpu else None,
         cuda=on_gpu.cuda if on_gpu else None,
         driver=on_gpu.driver if on_gpu else None,
         plugin_sha256=plugin.sha256 if plugin else None,

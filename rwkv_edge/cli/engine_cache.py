@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from rwkv_edge.cache import cache_folder
+from rwkv_edge.cache import code_cache
 from rwkv_edge.cli.loading import require_onnx
 from rwkv_edge.config import DEFAULT_MAX_DICE_DROP, DEFAULT_VARIANT
 from rwkv_edge.errors import BackendError, OutputError, RwkvEdgeError
@@ -29,29 +28,6 @@ from rwkv_edge.runtime.plugin import default_folder, find_plugin
 from rwkv_edge.runtime.tensorrt import TensorRTRunner
 from rwkv_edge.weights import shipped_onnx
 
-_OTHERS_MAY_WRITE = 0o022
-
-
-def code_cache() -> Path:
-    """Return the cache once it is sure that nobody else can put code into it.
-
-    Raises:
-        BackendError: it belongs to another user, or its group or everybody can write into it.
-    """
-    folder = cache_folder()
-    status = folder.stat()
-    if status.st_uid != os.getuid():
-        raise BackendError(
-            f"{folder}: belongs to another user, and engines and plugins are code; set "
-            "XDG_CACHE_HOME to a folder of your own"
-        )
-    if status.st_mode & _OTHERS_MAY_WRITE:
-        raise BackendError(
-            f"{folder}: others can write into it, and engines and plugins are code; delete it, or "
-            f"if you trust what is in it: chmod go-w {folder}"
-        )
-    return folder
-
 
 def open_engine(path: Path, backend: str | None = None) -> TensorRTRunner:
     """Run an engine; its plugin may lie beside it, or in the cache.
@@ -67,7 +43,8 @@ def open_engine(path: Path, backend: str | None = None) -> TensorRTRunner:
 
 def engine_path(source: Path, onnx_sha256: str, backend: Backend, gpu: Gpu, plugin: str) -> Path:
     """Return where the engine of a model belongs; `plugin` is its hash, empty without one."""
-    parts = (onnx_sha256, backend.name, backend.version, gpu.name, gpu.compute_capability, plugin)
+    described = (gpu.name, gpu.compute_capability, str(gpu.multiprocessors))
+    parts = (onnx_sha256, backend.name, backend.version, *described, plugin)
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return code_cache() / f"{source.stem}-{backend.name}-{key}.engine"
 

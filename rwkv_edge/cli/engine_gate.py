@@ -36,7 +36,8 @@ def calibration_images(folder: Path | None, size: tuple[int, int]) -> list[UInt8
     inside = folder / "images" if (folder / "images").is_dir() else folder
     if not inside.is_dir():
         raise DataError(f"--calib {folder}: no such folder")
-    paths = sorted(p for p in inside.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    visible = (p for p in inside.iterdir() if not p.name.startswith("."))  # macOS' ._name.jpg
+    paths = sorted(p for p in visible if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise DataError(f"--calib {folder}: no images in it")
     count = min(len(paths), _MOST_IMAGES)

@@ -41,7 +41,7 @@ def build(
 
     Example: rwkv-edge plugin build --arch 87
     """
-    from rwkv_edge.cache import cache_folder
+    from rwkv_edge.cache import code_cache
     from rwkv_edge.cli.loading import require_torch
     from rwkv_edge.errors import UsageError
     from rwkv_edge.runtime import plugin as plugins
@@ -64,12 +64,12 @@ def build(
 
         print(f"library: {build_extension(tuple(sorted(set(wanted))))}")
         return
-    cached = cache_folder() / "tensorrt-headers"
+    cached = code_cache() / "tensorrt-headers"
     if fetch_headers:
         headers = plugins.fetch_headers(cached)
     elif headers is None and cached.is_dir():
         headers = cached
-    folder = output or plugins.default_folder(cache_folder())
+    folder = output or plugins.default_folder(code_cache())
     _print(plugins.build_plugin(folder, wanted, headers))
 
 
@@ -83,7 +83,7 @@ def info(
 
     Example: rwkv-edge plugin info
     """
-    from rwkv_edge.cache import cache_folder
+    from rwkv_edge.cache import code_cache
     from rwkv_edge.compiler import find_tool, sources_folder
     from rwkv_edge.errors import BackendError
     from rwkv_edge.runtime import plugin as plugins
@@ -93,7 +93,7 @@ def info(
     print(f"sources: {sources_folder()}")
     for tool in ("nvcc", "cmake", "c++"):
         print(f"{tool}: {find_tool(tool) or 'not found'}")
-    place = folder or plugins.default_folder(cache_folder())
+    place = folder or plugins.default_folder(code_cache())
     compiled = plugins.find_plugin(place)
     if compiled is None:
         raise BackendError(f"no compiled plugin in {place}; rwkv-edge plugin build makes it")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rwkv_edge.video.sink import Sink
 
 _OVERLAY_VIDEO, _OVERLAYS, _MASKS = _RESULTS = ("overlay.mp4", "overlays", "masks")
+_SUMMARY = "summary.json"
 
 
 def run(
@@ -104,6 +105,7 @@ def run(
             check_writable(output or Path("runs/run"))
         if output is not None:
             _refuse_overwriting(frames, *(output / result for result in _RESULTS))
+            _refuse_strangers(output)
         if json not in (None, "-"):
             check_writable(Path(json).parent)
             _refuse_overwriting(frames, Path(json))
@@ -150,7 +152,7 @@ def run(
         }
         print_summary(summary, to_stderr=json == "-")
         if folder is not None:
-            write_json(folder / "summary.json", summary)
+            write_json(folder / _SUMMARY, summary)
             print(f"results: {folder}", file=sys.stderr if json == "-" else sys.stdout)
     if isinstance(stopped, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
@@ -181,6 +183,17 @@ def _refuse_overwriting(source: Source, *targets: Path) -> None:
     for target in targets:
         if target.resolve() in places:
             raise OutputError(f"{target} holds the source: choose another place")
+
+
+def _refuse_strangers(output: Path) -> None:
+    """Refuse pictures that no run of ours wrote: `masks` may hold the labels of a data set."""
+    from rwkv_edge.errors import OutputError
+
+    if (output / _SUMMARY).is_file():
+        return
+    for folder in (output / _OVERLAYS, output / _MASKS):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise OutputError(f"{folder} holds files of another origin: choose another place")
 
 
 def describe(statistics: Statistics, runner: Runner, source: Source) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from rwkv_edge.cache import require_private
 from rwkv_edge.doctor.finding import Finding
 from rwkv_edge.doctor.jetson import is_jetson
 from rwkv_edge.errors import BackendError
@@ -113,6 +114,7 @@ def _backend(name: str, title: str, cache: Path) -> Iterator[Finding]:
     if compiled is None:
         return
     try:
+        require_private(cache)
         load_plugin(backend, compiled.library)
     except BackendError as error:
         yield _refused(f"Plugin in {title}", error)

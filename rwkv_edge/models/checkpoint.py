@@ -22,7 +22,7 @@ from rwkv_edge.models.rwkv_unet import RWKVUNet
 
 METADATA_KEY = "rwkv_edge"
 RUN_STATE_KEY = "run_state"
-"""In what a file says about itself if a run is resumed from it, so that it holds more than weights."""
+"""In what a file says about itself if a run is resumed from it: it holds more than weights."""
 AVERAGE_PREFIX = "average."
 """Of the weights in such a file that count: the moving average, which is what a run validates."""
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -83,8 +83,11 @@ def read_info(path: Path) -> CheckpointInfo | None:
     try:
         known = {f.name: values[f.name] for f in fields(CheckpointInfo) if f.name in values}
         known["names"], known["imgsz"] = tuple(known["names"]), tuple(known["imgsz"])
-        return CheckpointInfo(**known)
-    except (TypeError, KeyError) as error:
+        info = CheckpointInfo(**known)
+        if info.variant not in VARIANTS or info.num_classes != len(info.names):
+            raise ValueError(f"variant {info.variant}, {info.num_classes} of {info.names}")
+        return info
+    except (TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: its header cannot be understood ({error})") from error
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rwkv_edge.cache import cache_folder
+from rwkv_edge.cache import code_cache
 from rwkv_edge.compiler import (
     compiler_version,
     failure,
@@ -71,7 +71,7 @@ def library_path(architectures: tuple[str, ...]) -> Path:
     """Return where the library for these sources, this Torch and these GPUs belongs."""
     key = "\n".join([sources_sha256(), torch.__version__, str(torch.version.cuda), *architectures])
     name = f"torch-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    return cache_folder() / name / "librwkv_edge_torch.so"
+    return code_cache() / name / "librwkv_edge_torch.so"
 
 
 def build_extension(architectures: tuple[str, ...]) -> Path:

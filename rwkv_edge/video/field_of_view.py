@@ -28,6 +28,9 @@ _AGREEING = 3  # looks in a row that must see a smaller one before it is moved
 _AGREEING_ON_MORE = 10  # a larger one shows what was hidden: each of these must see all of it
 _LIT_LOOKS = 3
 """Looks in which a pixel must have been bright: a flash, a menu or a damaged frame is in fewer."""
+_BORDER = 16  # what surrounds a field of view is mostly not brighter: black as video has it
+_SURE_OF_LESS = 5  # frames in a row that must show the same border before it is believed
+_SURE_OF_WHOLE = 100  # frames at the start before a bright screen counts as the picture
 _MIN_PART = 0.01  # of the frame: smaller than this are letters, which are not joined to anything
 _BLUR_CELLS = 8  # in the shorter side: each is larger than a line of text, and keeps only its mean
 
@@ -67,12 +70,11 @@ class FieldOfView:
         if self.whole:
             return probability
         placed = np.zeros((probability.shape[0], *self.region.shape), np.float32)
-        if probability.shape[0] > 1:
-            placed[0] = 1
         rows, columns = self.window
         placed[:, rows, columns] = probability
-        if probability.shape[0] == 1:
-            placed[0][self.region == 0] = 0
+        placed[:, self.region == 0] = 0
+        if probability.shape[0] > 1:
+            placed[0][self.region == 0] = 1
         return placed
 
     def without_outside(self, image: UInt8Array, outside: Outside) -> UInt8Array:
@@ -102,10 +104,15 @@ class FieldOfViewTracker:
         self._frames = 0
         self._found: FieldOfView | None = None
         self._disagreeing = 0
+        self._border: FieldOfView | None = None
+        self._bordered = 0
 
     @property
     def is_settled(self) -> bool:
-        """Whether enough frames were seen to tell a field of view from a flash."""
+        """Whether enough frames were seen to tell a field of view from a flash or a screen."""
+        whole = self._found is not None and self._found.whole
+        if whole and (self._frames < _SURE_OF_WHOLE or self._bordered):
+            return False
         return self._frames >= _LIT_LOOKS
 
     def update(self, image: UInt8Array) -> FieldOfView | None:
@@ -119,9 +126,14 @@ class FieldOfViewTracker:
             self.__init__()  # type: ignore[misc]
             self._size = size
         self._frames += 1
-        if self._frames > _SETTLING and self._frames % _LOOK_EVERY and self._found:
+        is_look = self._frames <= _SETTLING or self._frames % _LOOK_EVERY == 0
+        if not is_look and self._found and not self._found.whole:
             return self._found
         present = self._shrunk(image)
+        if self._is_bordered_again(present):
+            return self._found
+        if not is_look and self._found:
+            return self._found
         self._remember(present)
         seen = self._seek(self._bright[0])
         if seen is None:
@@ -139,6 +151,27 @@ class FieldOfViewTracker:
             if self._disagreeing >= (_AGREEING_ON_MORE if is_more else _AGREEING):
                 self._found, self._disagreeing = seen, 0
         return self._found
+
+    def _is_bordered_again(self, present: UInt8Array) -> bool:
+        """Follow at once where a whole picture got a black border: the screen was none.
+
+        Waiting until what was bright there is forgotten would show for half a minute what a
+        processor writes on that border.
+        """
+        if self._found is None or not self._found.whole:
+            self._bordered = 0
+            return False
+        seen = self._seek(present)
+        if seen is None or seen.whole or not _is_dark_around(seen, present):
+            self._border, self._bordered = None, 0
+            return False
+        same = self._border is not None and _is_same(seen, self._border)
+        self._border, self._bordered = seen, self._bordered + 1 if same else 1
+        if self._bordered < _SURE_OF_LESS:
+            return False
+        self._bright = np.repeat(present[None], _LIT_LOOKS, axis=0)
+        self._found, self._disagreeing, self._bordered = seen, 0, 0
+        return True
 
     def _shrunk(self, image: UInt8Array) -> UInt8Array:
         """Return (h, w) of a small copy, the brightest channel of each pixel."""
@@ -192,6 +225,12 @@ class FieldOfViewTracker:
             return FieldOfView((0, 0, width, height), np.full(self._size, 255, np.uint8), True)
         left, top, box_width, box_height = cv2.boundingRect(region)
         return FieldOfView((left, top, box_width, box_height), region, False)
+
+
+def _is_dark_around(view: FieldOfView, small: UInt8Array) -> bool:
+    region = cv2.resize(view.region, small.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    around = small[region == 0]
+    return around.size > 0 and float(np.median(around)) <= _BORDER
 
 
 def _is_same(one: FieldOfView, other: FieldOfView | None) -> bool:

@@ -88,7 +88,8 @@ class NetworkStream(Source):
                     if clock.is_stuck:  # a new connection begins at the present
                         raise SourceError(f"{self._address.shown}: the stream lags behind")
                     start = captured if start is None else start
-                    yield Frame(index, captured - start, upright(picture), f"{index:06d}", captured)
+                    image = upright(picture, self._stream.sample_aspect_ratio)
+                    yield Frame(index, captured - start, image, f"{index:06d}", captured)
                     index += 1
         except av.FFmpegError as error:
             raise self._explained(error) from None

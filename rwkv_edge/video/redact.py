@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 _HIDDEN = "***"
-# up to the last @ of a word, because people write passwords with @ and / unescaped
-_USER_INFO = re.compile(r"([a-z][a-z0-9+.-]*://)\S*@", re.IGNORECASE)
+# up to the last @, because people write passwords with @, / and spaces unescaped
+_USER_INFO = re.compile(r"([a-z][a-z0-9+.-]*://)(?:(?:(?!://)[^\"'!])*|\S*)@", re.IGNORECASE)
 # and where the scheme was forgotten
 _BARE = re.compile(r"(?<![\w/@])[^\s:/@]+:[^\s/]*@(?=[\w.\[-])")
 _QUERY = re.compile(
-    r"((?:^|[?&;\s])[^?&;=\s]*(?:pass|pwd|user|login|token|key|auth|secret|sig)[^?&;=\s]*=)[^&;\s'\"]+",
+    r"((?:^|[?&;\s])[^?&;=\s]*(?:pass|pwd|user|login|token|key|auth|secret|sig)[^?&;=\s]*\s*=\s*)"
+    r"(?:\"[^\"]*\"|'[^']*'|[^&;\s'\"]+)",
     re.IGNORECASE,
 )
 

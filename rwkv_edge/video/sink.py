@@ -116,6 +116,8 @@ class JsonLines(Sink):
     def write(self, result: Result) -> None:
         """Write one line."""
         line = json.dumps(result.as_dict(), allow_nan=False, ensure_ascii=False)
+        # a file's name that is not UTF-8 stands in Python as surrogates, and JSON knows \udcXX too
+        line = line.encode("utf-8", "backslashreplace").decode()
         with self._reported():
             self._stream.write(line + "\n")
             self._stream.flush()

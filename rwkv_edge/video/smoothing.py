@@ -70,12 +70,16 @@ class Smoother:
         before = self._mask if self.still else None
         if before is not None and before.shape == mask.shape:
             if self._smoothing.hysteresis > 0:
-                easier = to_mask(probability, max(0.0, confidence - self._smoothing.hysteresis))
+                easier = to_mask(probability, self._easier(confidence))
                 mask = np.where(easier == before, easier, mask)
             self.still_frames += 1
             self._flicker += float(np.count_nonzero(mask != before)) / mask.size
         self._mask = mask
         return mask
+
+    def _easier(self, confidence: float) -> float:
+        """Return the threshold of what is marked already: never 0, which everything reaches."""
+        return max(confidence - self._smoothing.hysteresis, confidence / 2)
 
     def forget(self) -> None:
         """Begin anew, as after an invalid output or a lost signal."""

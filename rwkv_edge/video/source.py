@@ -38,7 +38,10 @@ def open_source(text: str, *, vid_stride: int = 1) -> Source:
         raise SourceError("addresses are for rwkv-edge stream; give a file or a camera index")
     if text.isdecimal():
         return Camera(int(text), vid_stride)
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise SourceError(f"{text}: {str(error).rstrip('.').lower()}") from error
     if path.is_dir():
         return ImageFiles(_images_among(list(path.iterdir()), f"folder {path}"), vid_stride)
     if path.exists():  # before glob: [ and ] are allowed in file names

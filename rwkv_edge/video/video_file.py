@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -25,6 +26,7 @@ _TURNS = {
     -180: cv2.ROTATE_180,
     -90: cv2.ROTATE_90_CLOCKWISE,
 }
+_MOST_ASPECT = 4  # of a pixel's sides; more is a damaged header
 _MISSING_S = 1.0  # a file that ends this much before its declared duration counts as truncated
 
 
@@ -59,6 +61,7 @@ class VideoFile(Source):
             raise SourceError(f"{self._path}: the file holds no video")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
+        self._aspect = self._stream.sample_aspect_ratio
         rate = self._stream.average_rate or self._stream.guessed_rate
         self._rate = float(rate) if rate else 25.0  # only to space frames without time stamps
         self.fps = self._rate / self._stride
@@ -103,7 +106,7 @@ class VideoFile(Source):
             else:
                 time_s = picture.time - origin
             if index % self._stride == 0:
-                yield Frame(index, time_s, upright(picture), f"{index:06d}")
+                yield Frame(index, time_s, upright(picture, self._aspect), f"{index:06d}")
         reasons = [self._broke_off] if self._broke_off else []
         if not reasons and self._duration - time_s - 1 / self._rate > _MISSING_S:
             ended = f"the video ended at {time_s:.1f} s of {self._duration:.1f} s"
@@ -136,10 +139,18 @@ def _open(path: Path) -> av.container.InputContainer:
     return container
 
 
-def upright(picture: av.VideoFrame) -> UInt8Array:
-    """Return (h, w, 3) uint8 BGR, turned as the file's rotation mark asks."""
+def upright(picture: av.VideoFrame, pixel_aspect: Fraction | None = None) -> UInt8Array:
+    """Return (h, w, 3) uint8 BGR, turned as the file's rotation mark asks, its pixels square.
+
+    Args:
+        picture: as decoded.
+        pixel_aspect: width of a pixel divided by its height (PAL and NTSC recordings: not 1).
+    """
     # one thread: with several, FFmpeg 8's slices write over each other's edges now and then (seen
     # with 10 bits), and one takes under 2 ms for full HD
     image = picture.to_ndarray(format="bgr24", threads=1).astype(np.uint8, copy=False)
+    if pixel_aspect and pixel_aspect != 1 and 1 / _MOST_ASPECT <= pixel_aspect <= _MOST_ASPECT:
+        size = (max(1, round(picture.width * pixel_aspect)), picture.height)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     turn = _TURNS.get(picture.rotation)
     return image if turn is None else cv2.rotate(image, turn).astype(np.uint8, copy=False)

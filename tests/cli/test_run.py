@@ -330,6 +330,21 @@ def test_the_source_is_not_overwritten(
     assert "holds the source" in only_line(capfd)
 
 
+def test_masks_of_a_data_set_are_not_overwritten(
+    model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("images", "masks"):
+        Path("set", folder).mkdir(parents=True)
+        cv2.imwrite(f"set/{folder}/1.png", square(0))
+    before = Path("set/masks/1.png").read_bytes()
+    words = ("--source", "set/images", "--model", model, "--save-masks", "--output")
+    assert run(*words, "set") == 1
+    assert only_line(capfd).startswith("error: set/masks holds files of another origin")
+    assert Path("set/masks/1.png").read_bytes() == before
+    for _ in range(2):  # a run's own masks may be written anew
+        assert run(*words, "out") == 0
+
+
 def test_no_display(
     clip: Path, model: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

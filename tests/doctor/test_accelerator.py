@@ -19,8 +19,8 @@ from rwkv_edge.runtime.plugin import LIBRARY, Plugin
 from tests.doctor.orin import write_orin
 from tests.doctor.test_machine import told
 
-ORIN = Gpu("Orin", "8.7", "12.6", "")
-AMPERE = Gpu("RTX A2000", "8.6", "13.0", "580.95")
+ORIN = Gpu("Orin", "8.7", 8, "12.6", "")
+AMPERE = Gpu("RTX A2000", "8.6", 26, "13.0", "580.95")
 
 BUILT = Manifest(
     engine_sha256="",
@@ -101,6 +101,17 @@ def test_tensorrt_rtx_loads_the_plugin(cache: Path, tensorrt_rtx: Backend) -> No
     found = told(accelerator.tensorrt_rtx(cache))
     assert found["TensorRT-RTX"].reason == f"{tensorrt_rtx.version}, imported"
     assert found["Plugin in TensorRT-RTX"].reason == "loaded"
+
+
+def test_a_plugin_that_others_can_change_is_not_loaded(cache: Path, tensorrt_rtx: Backend) -> None:
+    mode = cache.stat().st_mode
+    cache.chmod(0o777)
+    try:
+        found = told(accelerator.tensorrt_rtx(cache))
+    finally:
+        cache.chmod(mode)
+    assert found["Plugin in TensorRT-RTX"].status == "problem"
+    assert "others can write into it" in found["Plugin in TensorRT-RTX"].reason
 
 
 def test_a_library_that_is_no_plugin(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -150,6 +151,24 @@ def test_damaged_files(tmp_path: Path, name: str, content: bytes, message: str) 
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         load_model(path, "tiny")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"variant": ["tiny"]},
+        {"variant": "other"},
+        {"num_classes": "x"},
+        {"num_classes": None},
+        {"num_classes": 10**9},
+    ],
+)
+def test_a_header_that_makes_no_sense(said: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    header = {**asdict(CheckpointInfo("tiny")), **said}
+    save_file({"x": torch.zeros(1)}, path, metadata={"rwkv_edge": json.dumps(header)})
+    with pytest.raises(CheckpointError, match="its header cannot be understood"):
+        load_model(path)
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -53,6 +53,13 @@ def test_the_library_has_a_place_of_its_own(
     assert (empty_cache / "rwkv-edge").stat().st_mode & 0o777 == 0o700
 
 
+def test_code_that_others_can_change_is_not_loaded(empty_cache: Path) -> None:
+    (empty_cache / "rwkv-edge").mkdir()
+    (empty_cache / "rwkv-edge").chmod(0o777)
+    with pytest.raises(BackendError, match="others can write into it"):
+        extension.library_path(("90",))
+
+
 def test_a_torch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(BackendError, match="built without CUDA; install one"):

@@ -28,8 +28,9 @@ def write_clip(
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
     movflags: str = "",
+    aspect: Fraction = Fraction(1),
 ) -> Path:
-    """Encode BGR images at `times` in seconds, ten a second by default."""
+    """Encode BGR images at `times` in seconds, ten a second by default; `aspect` is a pixel's."""
     options = {"movflags": movflags} if movflags else {}
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=10)
@@ -37,6 +38,7 @@ def write_clip(
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = Fraction(1, 1000)
         stream.codec_context.gop_size = 5
+        stream.codec_context.sample_aspect_ratio = aspect
         for index, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame = frame.reformat(format=pix_fmt, threads=1)  # FFmpeg 8 races with several

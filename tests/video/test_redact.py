@@ -20,6 +20,12 @@ from rwkv_edge.video.redact import redact
         "http://box/live?access_token=sesame&x=1",
         "no such source: admin:sesame@10.0.0.1/live; give an image",
         "admin:s:e@sesame@box/live",
+        'rtspsrc user-id="admin" user-pw="sesame"',
+        "rtspsrc user-pw='open sesame' latency=0",
+        'rtspsrc user-pw = "sesame"',
+        'location="rtsp://admin:open sesame@cam/live"',
+        'http://cam/cgi?password="sesame"',
+        "rtsp://admin:my sesame@host:abc/live: not an address",
         "two: rtsp://a:sesame@b/c and http://d:sesame@e/f",
     ],
 )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from rwkv_edge.drawing import put_text
 from rwkv_edge.errors import OutputError
 from rwkv_edge.preprocess import Component
 from rwkv_edge.video import Frame, Result
@@ -89,6 +91,19 @@ def test_a_json_line(tmp_path: Path) -> None:
             {"class": "polyp", "area": 200, "box": [6, 4, 20, 10], "confidence": 0.8765}
         ],
     }
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    """Python reads it with surrogates, which no stream takes and at which OpenCV 5 crashes."""
+    name = b"\xe9.png".decode("utf-8", "surrogateescape")
+    result = make_result()
+    result = replace(result, frame=replace(result.frame, name=name))
+    with JsonLines(str(tmp_path / "frames.jsonl")) as sink:
+        sink.write(result)
+    assert json.loads((tmp_path / "frames.jsonl").read_text())["name"] == name
+    picture = np.zeros((40, 200, 3), np.uint8)
+    put_text(picture, name, 5, 30)
+    assert picture.any()
 
 
 def test_second_class_has_its_name() -> None:

@@ -58,6 +58,15 @@ def test_hysteresis_keeps_a_class_a_little_longer() -> None:
     assert shown == [0, 1, 1, 0, 0]
 
 
+def test_a_low_threshold_lets_go_too() -> None:
+    smoother = Smoother(Smoothing(weight=1.0, hysteresis=0.1))
+    shown = []
+    for value in (0.9, 0.06, 0.04, 0.0):
+        probability = smoother.average(view(100), flat(value))
+        shown.append(int(smoother.mask(probability, 0.1)[0, 0]))
+    assert shown == [1, 1, 0, 0]
+
+
 def test_without_smoothing_nothing_changes() -> None:
     smoother = Smoother()
     rng = np.random.default_rng(0)

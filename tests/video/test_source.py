@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -31,6 +32,9 @@ def refusal(text: str | Path) -> str:
 class TestNames:
     def test_nothing_there(self) -> None:
         assert refusal("nowhere.mp4").startswith("no such source: nowhere.mp4")
+
+    def test_a_home_that_nobody_has(self) -> None:
+        assert "~nosuchuser" in refusal("~nosuchuser/clip.mp4")
 
     def test_address_is_not_repeated(self) -> None:
         assert "secret" not in refusal("rtsp://user:secret@camera/1")
@@ -160,6 +164,11 @@ class TestVideo:
         assert expected.shape[:2] == ((64, 48) if degrees % 180 else (48, 64))
         shown = read_all(clip)[0][2]
         np.testing.assert_allclose(shown.astype(int), expected, atol=12)
+
+    @pytest.mark.parametrize(("aspect", "width"), [(Fraction(4, 3), 85), (Fraction(1, 9), 64)])
+    def test_pixels_that_are_not_square(self, aspect: Fraction, width: int, tmp_path: Path) -> None:
+        clip = write_clip(tmp_path / "clip.mp4", numbered(2), aspect=aspect)
+        assert read_all(clip)[0][2].shape == (48, width, 3)
 
     def test_truncated_file_is_reported(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
