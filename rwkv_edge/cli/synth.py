@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rwkv_edge.cli.ranges import above, at_least, between
 
 _COUNT, _SIZE, _CLIP_SIZE = 100, (256, 256), (480, 640)
 _LONGEST_CLIP = 600.0
+_RECORD = "synth.json"
 
 
 def synth(
@@ -38,19 +40,21 @@ def synth(
         float, typer.Option(help="Frames a second of a clip.", callback=between(1, 240))
     ] = 25.0,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace what synth wrote to the folder before.")
+        bool,
+        typer.Option("--force", help=f"Replace what synth wrote there before, by its {_RECORD}."),
     ] = False,
 ) -> None:
     """Render labelled endoscopy: no patients, no annotators, exact masks.
 
     Writes images/ and masks/, which train takes as --extra; with --clip,
-    clip.mp4 and the mask of each frame in masks/.
+    clip.mp4 and the mask of each frame in masks/. What was written is kept in
+    synth.json, and --force removes that alone: files of yours stay.
 
     Example: rwkv-edge synth --output rendered --count 1000 --size 256
     """
     from rwkv_edge.data.synth.render import check_arguments
     from rwkv_edge.errors import OutputError, UsageError
-    from rwkv_edge.files import check_writable
+    from rwkv_edge.files import check_writable, make_folder, write_json
 
     if clip is not None and count is not None:
         raise UsageError(
@@ -59,15 +63,19 @@ def synth(
     shape = _parse_size(size) if size else (_SIZE if clip is None else _CLIP_SIZE)
     check_arguments(seed, shape, polyps)
     check_writable(output)
+    total = (count or _COUNT) if clip is None else max(1, round(clip * fps))
     if output.is_dir() and any(output.iterdir()):
         if not force:
             raise OutputError(f"{output} is not empty: add --force, or choose another --output")
-        _remove_earlier(output)
+        _remove_earlier(output, total, is_clip=clip is not None)
+    # before the pictures, so that --force can follow a run that was interrupted
+    record = {"clip": clip is not None, "count": total, "seed": seed}
+    write_json(make_folder(output) / _RECORD, record)
 
     if clip is None:
-        _write_images(output, count or _COUNT, shape, seed, polyps)
+        _write_images(output, total, shape, seed, polyps)
     else:
-        _write_clip(output, max(1, round(clip * fps)), shape, seed, fps, polyps)
+        _write_clip(output, total, shape, seed, fps, polyps)
 
 
 def _write_images(
@@ -103,12 +111,40 @@ def _write_clip(
     print(f"next: rwkv-edge run --source {path}")
 
 
-def _remove_earlier(output: Path) -> None:
-    """Remove what synth writes and nothing else; leftovers would mix with the new images."""
-    digits = "[0-9]" * 6
-    for pattern in (f"images/{digits}.jpg", f"masks/{digits}.png", "clip.mp4"):
-        for path in output.glob(pattern):
-            path.unlink()
+def _remove_earlier(output: Path, count: int, *, is_clip: bool) -> None:
+    """Remove what synth wrote and nothing else; leftovers would mix with the new images.
+
+    Raises:
+        OutputError: what it wrote is not known, or a file of someone else is in the way.
+    """
+    from rwkv_edge.errors import OutputError
+
+    try:
+        record = json.loads((output / _RECORD).read_text(encoding="utf-8"))
+        earlier = _files(output, int(record["count"]), is_clip=bool(record["clip"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{output} has no {_RECORD} that says what synth wrote there: remove that yourself, "
+            "or choose another --output"
+        ) from error
+    foreign = sorted(_files(output, count, is_clip=is_clip) - earlier)
+    if foreign:
+        raise OutputError(
+            f"{foreign[0]} was not written by synth and would be replaced: move it away, "
+            "or choose another --output"
+        )
+    for path in earlier:
+        path.unlink()
+
+
+def _files(output: Path, count: int, *, is_clip: bool) -> set[Path]:
+    """Return the files here that have the names which synth gives to so many images or frames."""
+    paths = [output / "masks" / f"{index:06d}.png" for index in range(count)]
+    if is_clip:
+        paths.append(output / "clip.mp4")
+    else:
+        paths += [output / "images" / f"{index:06d}.jpg" for index in range(count)]
+    return {path for path in paths if path.is_file()}
 
 
 def _parse_size(text: str) -> tuple[int, int]:

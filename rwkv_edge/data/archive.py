@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
 import zipfile
-import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rwkv_edge.data.folders import IMAGE_FOLDERS, MASK_FOLDERS
 from rwkv_edge.data.reading import IMAGE_SUFFIXES
-from rwkv_edge.errors import DataError
+from rwkv_edge.errors import DataError, OutputError
 from rwkv_edge.files import make_folder
 
 MAX_BYTES, MAX_FILES = 8 << 30, 200_000
 """Of what an archive unpacks to."""
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ def unpack_pairs(archive: Path, folder: Path) -> int:
         OutputError: the folder cannot be written.
     """
     try:
-        with zipfile.ZipFile(archive) as file:
+        with _reading():
+            file = zipfile.ZipFile(archive)
+        with file:
             members = [member for member in file.infolist() if not member.is_dir()]
             for member in members:
                 _check(member)
@@ -49,15 +53,29 @@ def unpack_pairs(archive: Path, folder: Path) -> int:
             for part in ("images", "masks"):
                 make_folder(folder / part)
             for picture in pictures:
-                # zipfile stops at the size that was just counted, and checks the sum
-                target = folder / picture.target
-                with file.open(picture.member) as packed, target.open("xb") as out:
-                    shutil.copyfileobj(packed, out)
+                with (folder / picture.target).open("xb") as out:
+                    out.writelines(_pieces(file, picture.member))
     except DataError as error:
         raise DataError(f"{archive.name}: {error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(f"{archive.name}: not a zip archive, or damaged ({error})") from error
+    except OSError as error:  # of writing: those of reading are DataErrors by now
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     return sum(picture.target.startswith("images/") for picture in pictures)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # zipfile and its decompressors raise many types on damaged files
+        reason = str(error) or type(error).__name__
+        raise DataError(f"not a zip archive, or damaged ({reason})") from error
+
+
+def _pieces(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Yield what a member holds; zipfile stops at the size that it claims, and checks the sum."""
+    with _reading(), file.open(member) as packed:
+        while piece := packed.read(_PIECE):
+            yield piece
 
 
 def _check(member: zipfile.ZipInfo) -> None:
@@ -90,8 +108,12 @@ def _pictures(members: list[zipfile.ZipInfo]) -> list[_Picture]:
             f"{len(found)} folders of images beside masks in it, instead of 1; unpack it and "
             "arrange images/ and masks/ yourself"
         )
-    return [
+    pictures = [
         _Picture(member, f"{part}/{PurePosixPath(member.filename.replace(chr(92), '/')).name}")
         for part, folder in zip(("images", "masks"), found[0], strict=True)
         for member in by_folder[folder]
     ]
+    target, copies = Counter(picture.target for picture in pictures).most_common(1)[0]
+    if copies > 1:
+        raise DataError(f"holds {target} {copies} times")
+    return pictures

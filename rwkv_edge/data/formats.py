@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkv_edge.errors import DataError
-from rwkv_edge.preprocess import UInt8Array
+from rwkv_edge.preprocess import UInt8Array, size_problem
 
 Pixels = NDArray[Any]
 """(h, w) grey or palette indices, (h, w, 3) BGR or (h, w, 4) BGRA, of whatever type is stored."""
@@ -27,6 +27,9 @@ Pixels = NDArray[Any]
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_PALETTE = 3
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", 0xFFDA, b"\xff\xd9"
+_WEBP_START, _WEBP_LOSSLESS = b"RIFF", b"VP8L"
+_EXIF_MARKS = (b"Exif", b"eXIf", b"EXIF")
+"""In JPEG, PNG and WebP."""
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_MINISWHITE = 0
 _TIFF_COLOURS = (_TIFF_MINISWHITE, 1, 2, 3)
@@ -48,18 +51,25 @@ def is_whole(content: bytes) -> bool:
             return content.find(_JPEG_END, _jpeg_scan(content)) > 0
         if content.startswith(b"BM"):
             return len(content) >= _bmp_length(content)
-        if content.startswith(b"RIFF"):  # WebP
+        if content.startswith(_WEBP_START):
             return len(content) >= 8 + int(struct.unpack_from("<I", content, 4)[0])
     except struct.error:  # it ends inside a header
         return False
     return True
 
 
+def is_lossy(start: bytes) -> bool:
+    """Tell by its first 16 bytes whether a file's format changes levels: JPEG, or lossy WebP."""
+    if start.startswith(_WEBP_START):
+        return start[12:16] != _WEBP_LOSSLESS
+    return start.startswith(_JPEG_START)
+
+
 def decode_image(content: bytes) -> Pixels:
     """Decode a picture; palettes become colours.
 
     Raises:
-        DataError: damaged or not an image; the message lacks the file's name.
+        DataError: damaged, not an image, too small or too large; the message lacks the file's name.
     """
     if not content.startswith(_TIFF_STARTS):
         return _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
@@ -75,11 +85,13 @@ def decode_mask(content: bytes) -> tuple[Pixels, UInt8Array | None]:
         (colours, 3) BGR palette.
 
     Raises:
-        DataError: damaged or not an image; the message lacks the file's name.
+        DataError: as `decode_image`; or its Exif says that it lies on its side.
     """
     if content.startswith(_TIFF_STARTS):
         return _decode_tiff(content, allow_inverted=False)
     pixels = _decode(content, cv2.IMREAD_UNCHANGED)
+    if _is_turned(content):
+        raise DataError("its Exif orientation turns it; save the mask upright, without the tag")
     if content.startswith(_PNG_START):
         chunks = list(_png_chunks(content))
         bits, colour_type = chunks[0][1][8:10]
@@ -89,7 +101,25 @@ def decode_mask(content: bytes) -> tuple[Pixels, UInt8Array | None]:
     return pixels, None
 
 
+def _is_turned(content: bytes) -> bool:
+    """Tell whether Exif turns it, which OpenCV heeds in pictures but not with IMREAD_UNCHANGED."""
+    if not any(mark in content for mark in _EXIF_MARKS):
+        return False
+    shown = _decode(content, cv2.IMREAD_COLOR)
+    stored = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return not np.array_equal(shown, stored)
+
+
+def _check_size(height: int, width: int) -> None:
+    if problem := size_problem(height, width):
+        raise DataError(problem)
+
+
 def _decode(content: bytes, flags: int) -> Pixels:
+    if content.startswith(_PNG_START) and content[12:16] == b"IHDR":
+        # a small file may claim gigabytes
+        width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+        _check_size(height, width)
     # OpenCV logs to standard error what we raise anyway, and every TIFF tag that it does not know
     log = cv2.utils.logging
     level = log.setLogLevel(log.LOG_LEVEL_SILENT)
@@ -101,11 +131,12 @@ def _decode(content: bytes, flags: int) -> Pixels:
         log.setLogLevel(level)
     if pixels is None or pixels.size == 0:
         raise DataError("not an image that can be decoded")
+    _check_size(*pixels.shape[:2])
     return pixels
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and data of each chunk, up to the first that is cut or fails its checksum."""
+    """Yield name and data of each chunk, up to IEND or the first that is cut or damaged."""
     position = len(_PNG_START)
     while position < len(content):
         (length,) = struct.unpack_from(">I", content, position)
@@ -114,6 +145,8 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         if content[end : end + 4] != _checksum(body):
             return
         yield body[:4], body[4:]
+        if body[:4] == b"IEND":  # what lies behind it is no chunk
+            return
         position = end + 4
 
 
@@ -165,6 +198,7 @@ def _decode_tiff(
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page: Any = file.pages[0]
+            _check_size(page.imagelength, page.imagewidth)  # a small file may claim gigabytes
             if page.photometric == _TIFF_MINISWHITE and not allow_inverted:
                 # tifffile marks boolean masks so, yet means 1 by lesion; scanners mean 0
                 raise DataError("a TIFF mask that calls 0 white; store it as PNG")

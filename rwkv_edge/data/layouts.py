@@ -66,8 +66,9 @@ def listed_names(listing: Path) -> list[str]:
         DataError: it cannot be read.
     """
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        # file names need not be UTF-8; Python holds their odd bytes as surrogates
+        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
         raise DataError(f"{listing}: cannot be read ({error})") from error
     return [line.strip() for line in lines if line.strip()]
 

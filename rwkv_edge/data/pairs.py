@@ -12,7 +12,7 @@ import yaml
 from rwkv_edge.config import MASK_THRESHOLD
 from rwkv_edge.data.folders import IMAGE_FOLDERS, MASK_FOLDERS, by_stem, natural, pair_folders
 from rwkv_edge.data.layouts import find_layout, listed, listed_names
-from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image, read_mask
+from rwkv_edge.data.reading import IMAGE_SUFFIXES, changes_levels, read_image, read_mask
 from rwkv_edge.data.slices import SLICE_SUFFIXES, Window, read_slice, slice_files
 from rwkv_edge.data.spec import class_names, grey_window
 from rwkv_edge.errors import DataError
@@ -24,7 +24,8 @@ SPLIT_FOLDERS = {
     "test": ("test", "testing"),
 }
 _VOLUMES = "volumes"
-LOSSY_SUFFIXES = (".jpg", ".jpeg")
+LOSSY_NOISE = 15
+"""Highest level that JPEG or WebP leave of a mask without a lesion."""
 SHOWN_PROBLEMS = 20
 
 
@@ -173,7 +174,8 @@ def _binary_labels(mask: UInt8Array, path: Path) -> UInt8Array:
     highest = int(mask.max())
     if highest == 1:
         return mask
-    if 1 < highest <= MASK_THRESHOLD and path.suffix.lower() not in LOSSY_SUFFIXES:
+    is_between = 1 < highest <= MASK_THRESHOLD
+    if is_between and not (highest <= LOSSY_NOISE and changes_levels(path)):
         raise DataError(
             f"{path}: values up to {highest}, but a binary mask has 0 and 255, or 0 and 1; "
             "for several classes give a YAML with their 'names'"
@@ -182,8 +184,8 @@ def _binary_labels(mask: UInt8Array, path: Path) -> UInt8Array:
 
 
 def _class_labels(mask: UInt8Array, path: Path, num_classes: int) -> UInt8Array:
-    if path.suffix.lower() in LOSSY_SUFFIXES:
-        raise DataError(f"{path}: JPEG changes class indices; store them as PNG")
+    if changes_levels(path):
+        raise DataError(f"{path}: JPEG and lossy WebP change class indices; store them as PNG")
     highest = int(mask.max())
     if highest >= num_classes:
         raise DataError(f"{path}: class index {highest}, but there are {num_classes} classes")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from rwkv_edge.config import MASK_THRESHOLD
-from rwkv_edge.data.formats import Pixels, decode_image, decode_mask, is_whole
+from rwkv_edge.data.formats import Pixels, decode_image, decode_mask, is_lossy, is_whole
 from rwkv_edge.errors import DataError
-from rwkv_edge.preprocess import UInt8Array, size_problem
+from rwkv_edge.preprocess import UInt8Array
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 COLOUR_SPREAD = 64
@@ -33,8 +33,6 @@ def read_image(path: Path) -> UInt8Array:
         raise DataError(f"{path}: {error}") from error
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    if problem := size_problem(*pixels.shape[:2]):
-        raise DataError(f"{path}: {problem}")
     return np.ascontiguousarray(pixels[:, :, :3])
 
 
@@ -47,7 +45,8 @@ def read_mask(path: Path) -> UInt8Array:
         (h, w) uint8.
 
     Raises:
-        DataError: missing, empty, damaged, not an image, coloured or transparent.
+        DataError: missing, empty, damaged, not an image, too small or too large, coloured,
+            transparent, or turned by its Exif orientation.
     """
     content = _read_whole(path)
     try:
@@ -57,6 +56,19 @@ def read_mask(path: Path) -> UInt8Array:
         return np.ascontiguousarray(_single_plane(_mask_levels(pixels)))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def changes_levels(path: Path) -> bool:
+    """Tell whether a mask's format is lossy, so that levels come back near what was stored.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return is_lossy(file.read(16))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
 
 
 def _read_whole(path: Path) -> bytes:
@@ -117,4 +129,6 @@ def _single_plane(pixels: UInt8Array) -> UInt8Array:
     colour = pixels[:, :, :3].astype(np.int16)
     if int((colour.max(2) - colour.min(2)).max()) > COLOUR_SPREAD:
         raise DataError("a coloured mask; store class indices as one grey plane")
-    return pixels[:, :, 0]
+    # the brightest, since one plane may lack the class: red alone holds VOC's (64, 0, 0)
+    highest: UInt8Array = pixels[:, :, :3].max(2)
+    return highest

@@ -6,15 +6,13 @@ levels; of Synapse's window of 400 Hounsfield units a level is 1.6 of them.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rwkv_edge.errors import DataError, MissingDependencyError
+from rwkv_edge.errors import DataError, MissingDependencyError, RwkvEdgeError
 from rwkv_edge.preprocess import MIN_SIDE, UInt8Array
 
 SLICE_SUFFIXES = frozenset({".npz", ".h5"})
@@ -106,24 +104,28 @@ def _read(path: Path, num_classes: int, window: Window | None, dimensions: int) 
 
 
 def _stored(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    if path.suffix == ".h5":
-        h5py = _h5py(path)
-        try:
-            with h5py.File(path, "r") as file:
-                return _named(file, _IMAGE_KEYS)[()], _named(file, _LABEL_KEYS)[()]
-        except (OSError, RuntimeError) as error:
-            raise DataError(_reason(error, "not an HDF5 file, or damaged")) from error
+    is_hdf5 = path.suffix == ".h5"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with _h5py(path).File(path, "r") if is_hdf5 else np.load(path, allow_pickle=False) as file:
             return _named(file, _IMAGE_KEYS), _named(file, _LABEL_KEYS)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(_reason(error, "not an .npz file, or damaged")) from error
+    except RwkvEdgeError:
+        raise
+    except MemoryError as error:
+        raise DataError("its arrays do not fit into memory; it may be damaged") from error
+    except Exception as error:  # NumPy, zipfile and h5py raise many types on damaged files
+        kind = "HDF5" if is_hdf5 else ".npz"
+        raise DataError(_reason(error, f"not an {kind} file, or damaged")) from error
 
 
-def _named(file: Any, keys: tuple[str, ...]) -> Any:
+def _named(file: Any, keys: tuple[str, ...]) -> NDArray[Any]:
     for key in keys:
         if key in file:
-            return file[key]
+            stored = file[key]
+            # HDF5 has groups, too, and reads a set of data once asked for its values
+            values = stored[()] if hasattr(stored, "shape") else None
+            if not isinstance(values, np.ndarray):
+                raise DataError(f"'{key}' in it is no array")
+            return values
     raise DataError(f"no array '{keys[0]}' in it (found: {', '.join(file) or 'none'})")
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from rwkv_edge.data.pairs import SPLIT_FOLDERS, Pair, raise_problems
 from rwkv_edge.errors import DataError, UsageError
-from rwkv_edge.files import write_text
+from rwkv_edge.files import atomic_path, write_text
 
 SPLITS = tuple(SPLIT_FOLDERS)
 ATTEMPTS = 100
@@ -143,7 +143,12 @@ def _best_deal(sizes: Counter[str], targets: dict[str, float], seed: int) -> dic
 
 def _shuffled(groups: Iterable[str], seed: str) -> list[str]:
     """Order by a hash, which no version of Python or NumPy changes."""
-    return sorted(groups, key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
+
+    def digest(group: str) -> bytes:
+        # file names need not be UTF-8; Python holds their odd bytes as surrogates
+        return hashlib.sha256(f"{seed}/{group}".encode(errors="surrogateescape")).digest()
+
+    return sorted(groups, key=digest)
 
 
 def _deal(
@@ -186,7 +191,9 @@ def write_split(
     spec: dict[str, object] = {"path": os.path.relpath(there, here) if below else str(there)}
     for split, pairs in splits.items():
         listing = target.with_name(f"{target.stem}-{split}.txt")
-        write_text(listing, "".join(f"{pair.name}\n" for pair in pairs))
+        with atomic_path(listing) as temporary:
+            lines = "".join(f"{pair.name}\n" for pair in pairs)
+            temporary.write_text(lines, encoding="utf-8", errors="surrogateescape")
         spec[split] = listing.name
     spec["names"] = list(names)
     write_text(target, yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))

@@ -13,6 +13,7 @@ import pytest
 from rwkv_edge.cli import main
 from rwkv_edge.data import sources
 from rwkv_edge.data.pairs import load_dataset
+from rwkv_edge.errors import OutputError
 from tests.cli.test_cli import fails
 from tests.data.archives import pairs, write_zip
 from tests.loopback import Loopback
@@ -94,6 +95,48 @@ def test_what_is_refused_leaves_nothing(
     code, line = fails(capsys, *ACCEPT)
     assert (code, "ended after" in line) == (1, True)
     assert fails(capsys, *ACCEPT, "--output", "/proc/x/y")[0] == 1
+    assert left() == []
+
+
+def test_a_presigned_address(server: Loopback) -> None:
+    """Its query holds a token and slashes: neither belongs into a file's name."""
+    address = "/discs.zip?X-Amz-Credential=KEY/2024/eu&X-Amz-Signature=SECRET"
+    server.files[address] = server.files["/discs.zip"]
+    assert run(*ACCEPT, "--from", server.address + address) == 0
+    assert Path("discs/SHA256").read_text().endswith("  discs.zip\n")
+    assert not any(b"SECRET" in p.read_bytes() for p in Path("discs").rglob("*") if p.is_file())
+
+
+def test_into_the_folder_one_is_in(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Path("made/discs.zip").resolve()
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    before = Path().stat().st_ino
+    assert run(*ACCEPT, "--output", ".", "--from", str(archive)) == 0
+    assert sorted(path.name for path in Path().iterdir()) == [
+        "LICENCE.txt",
+        "SHA256",
+        "images",
+        "masks",
+    ]
+    assert Path.cwd().stat().st_ino == before  # the shell that started it is still somewhere
+
+
+@pytest.mark.parametrize("name", ["data", "a?b#c.zip"])
+def test_odd_names_of_an_archive(server: Loopback, name: str) -> None:
+    archive = Path("made/discs.zip").rename(Path("made", name))
+    assert run(*ACCEPT, "--from", str(archive)) == 0
+    assert Path("discs/SHA256").read_text().endswith(f"  {name}\n")
+
+
+def test_what_cannot_be_written(
+    server: Loopback, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(archive: Path, folder: Path) -> int:
+        raise OutputError(f"cannot write {folder}: No space left on device")
+
+    monkeypatch.setattr("rwkv_edge.data.fetch.unpack_pairs", full)
+    assert fails(capsys, *ACCEPT) == (1, "error: cannot write discs: No space left on device")
     assert left() == []
 
 

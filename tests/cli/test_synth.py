@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -63,6 +64,44 @@ def test_force_removes_what_it_wrote_and_nothing_else(
     assert run("--output out --count 1 --size 32 --force") == 0
     assert len(find_pairs(Path("out"))) == 1
     assert Path("out/notes.txt").read_text() == "mine"
+
+
+def test_force_leaves_pictures_that_it_did_not_write(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--output out --count 2 --size 32 --seed 3") == 0
+    assert json.loads(Path("out/synth.json").read_text()) == {"clip": False, "count": 2, "seed": 3}
+    mine = [Path("out", name) for name in ("images/000007.jpg", "masks/000007.png", "clip.mp4")]
+    for path in mine:
+        path.write_text("mine")
+    assert run("--output out --count 1 --size 32 --force") == 0
+    assert all(path.read_text() == "mine" for path in mine)
+    assert not Path("out/images/000001.jpg").exists()
+    before = Path("out/images/000000.jpg").read_bytes()
+    for words in ("--count 8", "--clip 0.1"):
+        assert run(f"--output out {words} --size 32 --seed 4 --force") == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "was not written by synth and would be replaced: move it away" in line
+    assert all(path.read_text() == "mine" for path in mine)
+    assert Path("out/images/000000.jpg").read_bytes() == before
+
+
+def test_force_from_clip_to_images() -> None:
+    assert run("--output out --clip 0.3 --fps 10 --size 32") == 0
+    assert run("--output out --count 1 --size 32 --force") == 0
+    assert len(find_pairs(Path("out"))) == 1
+    assert not Path("out/clip.mp4").exists()
+
+
+@pytest.mark.parametrize("record", [None, "", "[]", '{"count": "x", "clip": false}', "\0"])
+def test_force_without_a_record(capsys: pytest.CaptureFixture[str], record: str | None) -> None:
+    """A folder of someone else's, whose pictures are numbered as synth's are."""
+    Path("out/images").mkdir(parents=True)
+    Path("out/images/000000.jpg").write_text("mine")
+    if record is not None:
+        Path("out/synth.json").write_text(record)
+    assert run("--output out --count 1 --size 32 --force") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: out has no synth.json that says what synth wrote there")
+    assert Path("out/images/000000.jpg").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

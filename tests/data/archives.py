@@ -24,8 +24,13 @@ def pairs(root: str = "Kvasir-SEG/", masks: str = "masks", names: str = "ab") ->
     return {**members, f"{root}bounding-boxes.json": b"{}", "__MACOSX/images/._a.png": b"x"}
 
 
-def write_zip(path: Path, members: dict[str, bytes], link: str | None = None) -> Path:
-    with zipfile.ZipFile(path, "w") as file:
+def write_zip(
+    path: Path,
+    members: dict[str, bytes],
+    link: str | None = None,
+    compression: int = zipfile.ZIP_STORED,
+) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
         for name, content in members.items():
             file.writestr(name, content)
         if link:

@@ -36,6 +36,34 @@ def save(path: Path, pixels: NDArray[np.generic], *options: int) -> Path:
     return path
 
 
+def exif(orientation: int) -> bytes:
+    """Exif that holds nothing but how a picture is turned: 1 not at all, 3 by half, 6 to lie."""
+    return struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x112, 3, 1, orientation, 0, 0)
+
+
+def save_turned(path: Path, pixels: NDArray[np.uint8], orientation: int) -> Path:
+    """Write a JPEG, PNG or WebP whose Exif says how it is turned."""
+    tag, content = exif(orientation), save(path, pixels).read_bytes()
+    if path.suffix == ".jpg":
+        segment = b"Exif\0\0" + tag
+        head = content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment
+        path.write_bytes(head + content[2:])
+    elif path.suffix == ".png":
+        path.write_bytes(content[:33] + png_chunk(b"eXIf" + tag) + content[33:])
+    else:
+        height, width = (side - 1 for side in pixels.shape[:2])
+        size = width.to_bytes(3, "little") + height.to_bytes(3, "little")
+        chunks = b"VP8X" + struct.pack("<II", 10, 8) + size + content[12:]
+        chunks += b"EXIF" + struct.pack("<I", len(tag)) + tag
+        path.write_bytes(b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks)
+    return path
+
+
+def png_chunk(body: bytes) -> bytes:
+    """Return a chunk of a PNG: its name and data with their length and checksum."""
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+
+
 def save_pair(
     folder: Path,
     stem: str,
@@ -64,11 +92,5 @@ def save_palette_png(
         b"IDAT" + zlib.compress(lines),
         b"IEND",
     ]
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(
-            struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-            for chunk in chunks
-        )
-    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(map(png_chunk, chunks)))
     return path

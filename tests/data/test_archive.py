@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from rwkv_edge.data import archive
 from rwkv_edge.data.archive import unpack_pairs
 from rwkv_edge.data.pairs import find_pairs
-from rwkv_edge.errors import DataError
+from rwkv_edge.errors import DataError, OutputError
 from tests.data.archives import pairs, write_zip
 
 
@@ -77,6 +79,40 @@ def test_a_damaged_member(tmp_path: Path) -> None:
     content[200] ^= 255  # in the first picture
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.zip: not a zip archive, or damaged \(Bad CRC"):
+        unpack_pairs(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_member_of_other_compressions(tmp_path: Path, compression: int) -> None:
+    path = write_zip(tmp_path / "a.zip", pairs(), compression=compression)
+    content = bytearray(path.read_bytes())
+    content[60:120] = bytes(range(195, 255))
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.zip: not a zip archive, or damaged \(.+\)"):
+        unpack_pairs(path, tmp_path / "out")
+
+
+def test_names_that_claim_to_be_utf8(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {**pairs(), "images/\u00e9.png": b""})
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xff"))
+    with pytest.raises(DataError, match=r"a\.zip: not a zip archive, or damaged \('utf-8'"):
+        unpack_pairs(path, tmp_path / "out")
+
+
+def test_a_name_twice(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {**pairs(""), "images\\a.png": b"another"})
+    with pytest.raises(DataError, match=r"a\.zip: holds images/a\.png 2 times"):
+        unpack_pairs(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, mode: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    path = write_zip(tmp_path / "a.zip", pairs())
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OutputError, match=r"cannot write .*out: No space left on device"):
         unpack_pairs(path, tmp_path / "out")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rwkv_edge.data.arrays import load_arrays
-from rwkv_edge.data.pairs import find_pairs, load_dataset, raise_problems, read_pair
+from rwkv_edge.data.pairs import Pair, find_pairs, load_dataset, raise_problems, read_pair
 from rwkv_edge.errors import DataError, OutputError
 from tests.data.pictures import disc, picture, save, save_pair
 
@@ -203,6 +203,23 @@ class TestReadPair:
         save(tmp_path / "masks" / "a.jpg", disc() // 50)
         assert not read_pair(find_pairs(tmp_path)[0])[1].any()
 
+    @pytest.mark.parametrize(("suffix", "quality"), [("jpg", 95), ("webp", 80)])
+    @pytest.mark.parametrize("level", [20, 64, 100])
+    def test_a_lossy_mask_below_the_threshold_is_not_taken_for_nothing(
+        self, tmp_path: Path, suffix: str, quality: int, level: int
+    ) -> None:
+        option = cv2.IMWRITE_JPEG_QUALITY if suffix == "jpg" else cv2.IMWRITE_WEBP_QUALITY
+        save(tmp_path / "images" / "a.png", picture())
+        save(tmp_path / "masks" / f"a.{suffix}", disc() // 255 * np.uint8(level), option, quality)
+        with pytest.raises(DataError, match=rf"a\.{suffix}: values up to \d+, but a binary mask"):
+            read_pair(find_pairs(tmp_path)[0])
+
+    def test_a_mask_in_a_dark_colour_is_not_taken_for_nothing(self, tmp_path: Path) -> None:
+        red = np.zeros((48, 64, 3), np.uint8)
+        red[:, :, 2] = disc() // 255 * np.uint8(64)
+        with pytest.raises(DataError, match=r"a\.png: values up to 64, but a binary mask"):
+            self.read(tmp_path, red)
+
     def test_classes(self, tmp_path: Path) -> None:
         mask = disc() // 255 * np.uint8(2)
         np.testing.assert_array_equal(self.read(tmp_path, mask, num_classes=3), mask)
@@ -214,8 +231,20 @@ class TestReadPair:
     def test_classes_as_jpeg(self, tmp_path: Path) -> None:
         save(tmp_path / "images" / "a.png", picture())
         save(tmp_path / "masks" / "a.jpg", disc() // 255)
-        with pytest.raises(DataError, match="JPEG changes class indices"):
+        with pytest.raises(DataError, match="JPEG and lossy WebP change class indices"):
             read_pair(find_pairs(tmp_path)[0], num_classes=3)
+
+    @pytest.mark.parametrize("suffix", ["webp", "png"])
+    def test_classes_by_what_the_file_is(self, tmp_path: Path, suffix: str) -> None:
+        """Lossy WebP, also by a suffix that is not its own, is refused; lossless is not."""
+        save(tmp_path / "images" / "a.png", picture())
+        indices = disc() // 255
+        path = save(tmp_path / "masks" / "a.webp", indices, cv2.IMWRITE_WEBP_QUALITY, 101)
+        pair = Pair(tmp_path / "images" / "a.png", path.rename(path.with_suffix(f".{suffix}")))
+        np.testing.assert_array_equal(read_pair(pair, num_classes=3)[1], indices)
+        save(tmp_path / "a.webp", indices, cv2.IMWRITE_WEBP_QUALITY, 90).rename(pair.mask)
+        with pytest.raises(DataError, match=rf"a\.{suffix}: JPEG and lossy WebP change class"):
+            read_pair(pair, num_classes=3)
 
     def test_mask_of_another_size(self, tmp_path: Path) -> None:
         save_pair(tmp_path, "a", mask=disc(48, 63))

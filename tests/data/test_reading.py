@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import tifffile
 
 from rwkv_edge.data.reading import read_image, read_mask
 from rwkv_edge.errors import DataError
-from tests.data.pictures import VOC_PALETTE, disc, picture, save, save_palette_png
+from tests.data.pictures import (
+    VOC_PALETTE,
+    disc,
+    exif,
+    picture,
+    png_chunk,
+    save,
+    save_palette_png,
+    save_turned,
+)
 
 SUFFIXES = (".jpg", ".png", ".bmp", ".webp", ".tif")
 RGB = picture()[:, :, ::-1]
@@ -172,6 +182,39 @@ class TestBadFiles:
         message = refusal(save(tmp_path / "a.png", picture(1, 1)))
         assert "1 x 1 pixels is too small to segment; at least 8 x 8 are needed" in message
 
+    @pytest.mark.parametrize("read", [read_image, read_mask])
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    def test_a_tiff_that_claims_gigabytes_is_not_decoded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any, compression: str | None
+    ) -> None:
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, disc(), photometric="minisblack", compression=compression)
+        with tifffile.TiffFile(path, mode="r+b") as file:
+            file.pages[0].tags["ImageLength"].overwrite(14_090_264)
+        monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda page: pytest.fail("decoded"))
+        assert "64 x 14090264 pixels is too large" in refusal(path, read)
+
+    @pytest.mark.parametrize("read", [read_image, read_mask])
+    def test_a_png_that_claims_gigabytes_is_not_decoded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any
+    ) -> None:
+        content = save(tmp_path / "a.png", disc()).read_bytes()
+        header = b"IHDR" + struct.pack(">II", 30_000, 20_000) + content[24:29]
+        (tmp_path / "a.png").write_bytes(content[:8] + png_chunk(header) + content[33:])
+        monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+        assert "30000 x 20000 pixels is too large" in refusal(tmp_path / "a.png", read)
+
+    def test_a_mask_of_one_pixel(self, tmp_path: Path) -> None:
+        message = refusal(save(tmp_path / "a.bmp", disc(1, 1)), read_mask)
+        assert "1 x 1 pixels is too small" in message
+
+    @pytest.mark.parametrize("chunks", [b"", b"IEND", b"IHDR", b"IHDR IEND"])
+    def test_a_png_without_pixels(self, tmp_path: Path, chunks: bytes) -> None:
+        parts = b"".join(map(png_chunk, chunks.split()))
+        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+        for read in (read_image, read_mask):
+            refusal(tmp_path / "a.png", read)
+
     def test_floating_point(self, tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / "a.tif", RGB.astype(np.float32), photometric="rgb")
         assert "pixels of type float32" in refusal(tmp_path / "a.tif")
@@ -243,6 +286,40 @@ class TestMasks:
         """Without a word, tifffile stores booleans so; it may mean either."""
         tifffile.imwrite(tmp_path / "a.tif", disc() > 0)
         assert "calls 0 white" in refusal(tmp_path / "a.tif", read_mask)
+
+    @pytest.mark.parametrize("more", [b"\n", b"abc", bytes(100)])
+    @pytest.mark.parametrize("palette", [False, True])
+    def test_bytes_behind_a_png(self, tmp_path: Path, more: bytes, palette: bool) -> None:
+        path = tmp_path / "a.png"
+        if palette:
+            save_palette_png(path, LABELS, VOC_PALETTE)
+        else:
+            save(path, LABELS)
+        path.write_bytes(path.read_bytes() + more)
+        np.testing.assert_array_equal(read_mask(path), LABELS)
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+    def test_turned_by_exif(self, tmp_path: Path, suffix: str) -> None:
+        """OpenCV would turn an image with this tag, and leave its mask as it lies."""
+        upright = save_turned(tmp_path / f"upright{suffix}", disc(), 1)
+        np.testing.assert_array_equal(read_mask(upright) > 127, disc() > 127)
+        for orientation in (3, 6):
+            path = save_turned(tmp_path / f"a{suffix}", disc(), orientation)
+            assert "save the mask upright" in refusal(path, read_mask)
+        assert read_image(path).shape == (64, 48, 3)
+
+    def test_exif_on_a_palette(self, tmp_path: Path) -> None:
+        path = save_palette_png(tmp_path / "a.png", LABELS, VOC_PALETTE)
+        content = path.read_bytes()
+        path.write_bytes(content[:33] + png_chunk(b"eXIf" + exif(8)) + content[33:])
+        assert "save the mask upright" in refusal(path, read_mask)
+
+    @pytest.mark.parametrize("channel", [0, 1, 2])
+    def test_dark_colours(self, tmp_path: Path, channel: int) -> None:
+        """The first colours of VOC's palette differ from black in one channel alone."""
+        colour = np.zeros((48, 64, 3), np.uint8)
+        colour[:, :, channel] = LABELS
+        np.testing.assert_array_equal(read_mask(save(tmp_path / "a.png", colour)), LABELS)
 
     def test_colours_are_refused(self, tmp_path: Path) -> None:
         assert "a coloured mask" in refusal(save(tmp_path / "a.png", picture()), read_mask)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -115,6 +117,53 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", image=np.array([{}], object), label=flat(0))
     with pytest.raises(DataError, match=r"not an \.npz file, or damaged"):
         read_slice(tmp_path / "s.npz", 4)
+
+
+def write_members(path: Path, **members: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+
+
+def test_npz_files_that_are_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "s.npz"
+    np.save(tmp_path / "s.npy", flat(0))
+    array = (tmp_path / "s.npy").rename(path).read_bytes()
+    with pytest.raises(DataError, match=r"s\.npz: not an \.npz file, or damaged"):
+        read_slice(path, 4)
+    write_members(path, image=b"these are no pixels", label=array)
+    with pytest.raises(DataError, match=r"s\.npz: 'image' in it is no array"):
+        read_slice(path, 4)
+    huge = array.replace(b"(16, 16), }".ljust(30), b"(9999999999, 9999999), }".ljust(30))
+    assert len(huge) == len(array)
+    assert huge != array
+    write_members(path, **{"image.npy": huge, "label.npy": array})
+    with pytest.raises(DataError, match=r"s\.npz: its arrays do not fit into memory"):
+        read_slice(path, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda file: file.create_group("image"), "'image' in it is no array"),
+        (lambda file: file.create_dataset("image", data="text"), "'image' in it is no array"),
+        (lambda file: file.create_dataset("image", data=h5py.Empty("f")), "is no array"),
+        (
+            lambda file: file.__setitem__("image", h5py.ExternalLink("gone.h5", "x")),
+            "not an HDF5 file, or damaged|no array 'image'",
+        ),
+        (
+            lambda file: file.create_dataset("image", (10**8, 10**8), "f4"),
+            "do not fit into memory",
+        ),
+    ],
+)
+def test_hdf5_of_something_else(tmp_path: Path, make: Any, message: str) -> None:
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        make(file)
+        file["label"] = flat(0)
+    with pytest.raises(DataError, match=rf"s\.h5: .*({message})"):
+        read_slice(tmp_path / "s.h5", 4)
 
 
 def test_arrays_of_other_names(tmp_path: Path) -> None:

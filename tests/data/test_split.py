@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -85,6 +86,26 @@ class TestSplitPairs:
     def test_wrong_fractions(self, fractions: tuple[float, ...]) -> None:
         with pytest.raises(UsageError, match="which add up to 1"):
             split_pairs(some(10), fractions)
+
+
+class TestNamesThatAreNotUtf8:
+    def test_come_back(self, tmp_path: Path) -> None:
+        """As unpacked by tools that do not know the archive's code page."""
+        folder = tmp_path / os.fsdecode(b"kr\xe4nk")
+        for name in (b"caf\xe9", b"plain", b"na\xefve"):
+            save_pair(folder, os.fsdecode(name))
+        splits = split_pairs(find_pairs(folder), (0.34, 0.33, 0.33))
+        write_split(tmp_path / "a.yaml", folder, splits, ("polyp",))
+        assert load_dataset(tmp_path / "a.yaml").splits == splits
+        listed = b"".join(path.read_bytes() for path in tmp_path.glob("a-*.txt"))
+        assert b"caf\xe9.png\n" in listed
+
+    def test_a_listed_name_that_is_not_there(self, tmp_path: Path) -> None:
+        save_pair(tmp_path, "a")
+        (tmp_path / "a.yaml").write_text("train: list.txt\n")
+        (tmp_path / "list.txt").write_bytes(b"caf\xe9.png\n")
+        with pytest.raises(DataError, match=r"list\.txt: no image caf.\.png in"):
+            load_dataset(tmp_path / "a.yaml")
 
 
 class TestPattern:
