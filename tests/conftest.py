@@ -45,6 +45,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def torch_gpu() -> None:
+    """Skip where there is a CUDA GPU, but not for this Torch: one for the CPU, on a Jetson."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip(f"needs a Torch that sees the CUDA GPU, and {torch.__version__} sees none")
+
+
+@pytest.fixture
 def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
     """An HTTP server on this machine, which no proxy of the environment is asked for."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -112,15 +112,15 @@ class Driver(ABC):
 
 
 def open_driver() -> Driver:
-    """Return pycuda where it is installed, else cuda-python.
+    """Return cuda-python where it can be used, else pycuda, which has no CUDA graphs.
 
     Raises:
-        BackendError: neither is, or CUDA's driver is not.
+        BackendError: neither is installed, or CUDA's driver is not.
     """
     from rwkv_edge.runtime.cuda_python import CudaPython
     from rwkv_edge.runtime.pycuda import PyCuda
 
-    kinds: tuple[type[Driver], ...] = (PyCuda, CudaPython)
+    kinds: tuple[type[Driver], ...] = (CudaPython, PyCuda)
     reasons = []
     for kind in kinds:
         try:
@@ -135,6 +135,6 @@ def open_driver() -> Driver:
             "start the program outside the container that hides it"
         )
     raise BackendError(
-        "running an engine needs the package pycuda or cuda-python; install it with "
+        "running an engine needs the package cuda-python or pycuda; install it with "
         "pip install cuda-python, in the version of your CUDA (JetPack 6: 'cuda-python==12.6.*')"
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Gpu:
     name: str
     compute_capability: str
     """'8.7' on Orin."""
+    multiprocessors: int
+    """All that tells an AGX Orin, 16, from a Nano, 8: the name of either is 'Orin'."""
     cuda: str
     """Newest CUDA version that the driver supports."""
     driver: str
@@ -38,13 +41,15 @@ def find_gpu(index: int = 0) -> Gpu | None:
         return None
     name = ctypes.create_string_buffer(128)
     cuda.cuDeviceGetName(name, len(name), device)
-    capability = []
-    for attribute in (_MAJOR, _MINOR):
+    attributes = []
+    for attribute in (_MAJOR, _MINOR, _MULTIPROCESSORS):
         cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
-        capability.append(str(number.value))
+        attributes.append(number.value)
+    major, minor, multiprocessors = attributes
     cuda.cuDriverGetVersion(ctypes.byref(number))
     version = f"{number.value // 1000}.{number.value % 1000 // 10}"
-    return Gpu(name.value.decode(), ".".join(capability), version, _driver_version())
+    capability = f"{major}.{minor}"
+    return Gpu(name.value.decode(), capability, multiprocessors, version, _driver_version())
 
 
 def _driver_version() -> str:

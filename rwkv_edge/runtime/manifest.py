@@ -66,6 +66,8 @@ class Manifest:
     command: tuple[str, ...]
     """The words that build the engine again."""
     preprocessing: str = PREPROCESSING
+    multiprocessors: int | None = None
+    """Of that GPU, in its power mode; None where 'gpu' is, and in manifests from before this."""
     rwkv_edge_version: str = __version__
     format: int = FORMAT
 
@@ -115,6 +117,7 @@ def read_manifest(engine: Path) -> Manifest:
         raise BackendError(
             f"{path}: was changed after the engine was built; rwkv-edge build makes both anew"
         )
+    values.setdefault("multiprocessors", None)  # the one field that came later
     if values.get("format") != FORMAT or set(values) != {f.name for f in fields(Manifest)}:
         raise BackendError(
             f"{path}: is of rwkv-edge {values.get('rwkv_edge_version', 'unknown')}, this is "
@@ -170,6 +173,13 @@ def _foreign(manifest: Manifest, here: Environment) -> str | None:
         )
     if manifest.backend == "tensorrt" and manifest.gpu != here.gpu.name:
         return f"built on {manifest.gpu}, here is {here.gpu.name}"
+    count = manifest.multiprocessors
+    if manifest.backend == "tensorrt" and count not in (None, here.gpu.multiprocessors):
+        return (
+            f"built on {manifest.gpu} with {count} multiprocessors, here it has "
+            f"{here.gpu.multiprocessors}: another module, or another power mode (build in the mode "
+            "that is used)"
+        )
     if manifest.plugin_sha256 not in (None, here.plugin_sha256):
         if here.plugin_sha256 is None:
             return "needs our plugin, which is not built here (rwkv-edge plugin build)"

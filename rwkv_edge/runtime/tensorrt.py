@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +31,9 @@ class TensorRTRunner(Runner):
 
     An engine is code. It is loaded only after its manifest says that it is unchanged and of this
     TensorRT, GPU and plugin; give only paths that the user named, or those of the cache.
+
+    TensorRT's objects are attributes and never local names: the traceback of an error keeps those,
+    and with them what must not outlive the GPU's context.
 
     Args:
         engine: file of `rwkv-edge build`.
@@ -57,9 +60,9 @@ class TensorRTRunner(Runner):
         self.info = ModelInfo(manifest.variant, manifest.names, (height, width), str(engine))
         self._logger = make_logger(loaded)
         self._name = f"{loaded.name} {loaded.version}"
-        self._context: Any = None
-        self._engine: Any = None
-        self._runtime: Any = None
+        self._context: trt.IExecutionContext
+        self._engine: trt.ICudaEngine
+        self._runtime: trt.Runtime
         self._launch: Callable[[], None] | None = None
         self._device = Device(gpu)
         try:
@@ -102,36 +105,32 @@ class TensorRTRunner(Runner):
         except (RuntimeError, TypeError) as error:
             raise BackendError(f"{self._name} does not start: {self._reason()}") from error
         self._device.at_close(lambda: setattr(self, "_runtime", None))
-        runtime: trt.Runtime = self._runtime
-        self._engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise BackendError(
                 f"{path}: {self._name} cannot load it ({self._reason()}); build it again: {again}"
             )
         self._device.at_close(lambda: setattr(self, "_engine", None))
-        engine: trt.ICudaEngine = self._engine
-        if not _is_ours(backend, engine, manifest):
+        if not _is_ours(backend, self._engine, manifest):
             raise BackendError(
                 f"{path}: not an engine of rwkv-edge build (uint8 image in, float32 probability "
                 f"out), or not the one of its manifest; build it again: {again}"
             )
-        self._context = engine.create_execution_context()
+        self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise BackendError(self._failure("the engine", engine.device_memory_size_v2))
+            raise BackendError(self._failure("the engine", self._engine.device_memory_size_v2))
         self._device.at_close(lambda: setattr(self, "_context", None))
 
     def _take_memory(self) -> None:
         """Take everything that a call needs, for the largest batch."""
         height, width = self.info.input_size
-        engine: trt.ICudaEngine = self._engine
-        self._probability_shape = _sides(engine.get_tensor_shape(_PROBABILITY))[1:]
+        self._probability_shape = _sides(self._engine.get_tensor_shape(_PROBABILITY))[1:]
         self._input = self._device.host_array((self._most, height, width, 3), np.uint8)
         self._output = self._device.host_array((self._most, *self._probability_shape), np.float32)
         self._input_address = self._device.allocate(self._input.nbytes)
         self._output_address = self._device.allocate(self._output.nbytes)
-        context: trt.IExecutionContext = self._context
-        context.set_tensor_address(_IMAGE, self._input_address)
-        context.set_tensor_address(_PROBABILITY, self._output_address)
+        self._context.set_tensor_address(_IMAGE, self._input_address)
+        self._context.set_tensor_address(_PROBABILITY, self._output_address)
         self._shaped_for = 0
 
     def _warm_up(self) -> str | None:
@@ -162,14 +161,13 @@ class TensorRTRunner(Runner):
 
     def _enqueue(self, size: int) -> None:
         """Put copy, inference and copy into the stream."""
-        context: trt.IExecutionContext = self._context
         self._logger.errors.clear()
         if size != self._shaped_for:
-            if not context.set_input_shape(_IMAGE, (size, *self.info.input_size, 3)):
+            if not self._context.set_input_shape(_IMAGE, (size, *self.info.input_size, 3)):
                 raise BackendError(f"{self._name} refuses a batch of {size}: {self._reason()}")
             self._shaped_for = size
         self._device.upload(self._input_address, self._input[:size])
-        if not context.execute_async_v3(self._device.stream):
+        if not self._context.execute_async_v3(self._device.stream):
             raise BackendError(self._failure("inference", 0))
         self._device.download(self._output[:size], self._output_address)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -40,6 +42,47 @@ def test_dry_run(tmp_path: Path, script: str, options: list[str], shown: str) ->
     assert shown in done.stdout
     assert "is not written" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def verify(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(GPU))
+    return importlib.import_module("verify")
+
+
+def test_verify_runs_all_that_is_marked_gpu(verify: ModuleType) -> None:
+    folder, *selected = verify.TESTS
+    assert selected == ["-m", "gpu"]
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if "pytest.mark.gpu" in path.read_text():
+            assert path.is_relative_to(ROOT / folder)
+
+
+SKIPPING = """
+import pytest
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+def test_engines_on_the_gpu(name):
+    pytest.skip("tensorrt is not installed")
+
+def test_kernels():
+    pytest.skip("tensorrt is not installed")
+
+def test_sums():
+    pass
+"""
+
+
+def test_verify_lets_tensorrt_skip_alone(
+    verify: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tests = tmp_path / "test_skipping.py"
+    tests.write_text(SKIPPING)
+    status, counts = verify.run_tests([str(tests)], tmp_path / "junit.xml")
+    assert status == 0
+    assert counts == {"passed": 1, "failed": 0, "skipped": 2, "left out": 1}
+    line = "left out: test_engines_on_the_gpu[tensorrt]: tensorrt is not installed"
+    assert capsys.readouterr().out.splitlines() == [line]
 
 
 @pytest.mark.parametrize("script", ["kernels.py", "model.py", "profile_step.py", "train_all.py"])

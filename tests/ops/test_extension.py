@@ -201,8 +201,16 @@ def test_compiles_links_and_registers(
 # From here on: on a GPU.
 
 
+def test_a_torch_that_sees_no_gpu_is_skipped(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(pytest.skip.Exception, match="needs a Torch that sees the CUDA GPU"):
+        request.getfixturevalue("kernels")
+
+
 @pytest.fixture
-def kernels() -> None:
+def kernels(torch_gpu: None) -> None:
     reason = extension.why_not()
     assert reason is None, reason
 

@@ -28,12 +28,12 @@ int on_device(const BiWkvParams& host, Run&& run) {
   params.grad_w = grad_w, params.grad_u = grad_u, params.workspace = workspace;
   cudaError_t error = run(params, nullptr);
   if (error == cudaSuccess) error = cudaDeviceSynchronize();
+  const auto written = {&y, &grad_k, &grad_v, &grad_w, &grad_u, &workspace};
   if (error == cudaSuccess && elements > 0) {
-    for (const Mirror* output : {&y, &grad_k, &grad_v, &grad_w, &grad_u}) output->push();
+    for (const Mirror* output : written) output->push();
     error = replay([&](cudaStream_t stream) { return run(params, stream); });
   }
-  for (const Mirror* output : {&y, &grad_k, &grad_v, &grad_w, &grad_u}) output->pull();
-  return error;
+  return pull_all(written, error);
 }
 
 }  // namespace

@@ -89,6 +89,7 @@ def build_for_cpu(
         path = tmp_path_factory.mktemp(name) / f"lib{name}_cpu.so"
         command = [gxx, "-std=c++17", "-O2", "-march=native", "-Wall", "-Wextra", "-Werror"]
         command += ["-shared", "-fPIC", "-isystem", str(cuda_headers)]
+        command += ["-Wl,-Bsymbolic"]  # its own functions, whatever Torch may have loaded
         subprocess.run([*command, "-o", str(path), str(HERE / f"{name}_cpu.cpp")], check=True)
         return path
 

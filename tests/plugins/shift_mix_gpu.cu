@@ -12,7 +12,7 @@ using namespace rwkv_edge;
 extern "C" {
 
 int run_shift_mix(const ShiftMixParams* host) {
-  const bool sane = host->batch >= 0 && host->batch < 1 << 20 && host->channels >= 0 &&
+  const bool sane = host->batch >= 0 && host->batch <= 65535 && host->channels >= 0 &&
                     host->height >= 0 && host->height < 1 << 20 && host->width >= 0;
   const size_t elements =
       sane ? host->batch * host->channels * host->height * host->width : 0;
@@ -34,8 +34,7 @@ int run_shift_mix(const ShiftMixParams* host) {
     for (const auto& output : y) output->push();
     error = replay([&](cudaStream_t stream) { return shift_mix(params, stream); });
   }
-  for (const auto& output : y) output->pull();
-  return error;
+  return pull_all(y, error);
 }
 
 size_t shift_mix_params_bytes() { return sizeof(ShiftMixParams); }

@@ -5,6 +5,8 @@ kernels themselves where there is a GPU.
 from __future__ import annotations
 
 import ctypes
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -218,6 +220,20 @@ def test_workspace_grows_with_every_size(library: ctypes.CDLL) -> None:
     assert library.wkv_forward_workspace(8, 128, 560) == 0
 
 
+SANITIZED = "gpu and (long or ((T97 or ramp) and float32))"
+"""Few cases, each of which takes long there; the long ones take every kernel that there is."""
+
+
+def test_long_cases_are_sanitized() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", __file__, "-k", SANITIZED]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name in ("long-odd", "long-even", "ramp", "T97"):
+        for test in ("forward", "backward"):
+            assert re.search(rf"test_{test}\[gpu-\S*{name}", found), name
+    assert "[cpu-" not in found
+    assert "float16" not in found
+
+
 @pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck", "initcheck", "synccheck"])
@@ -225,8 +241,8 @@ def test_compute_sanitizer(gpu_library: ctypes.CDLL, tool: str) -> None:
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
         pytest.skip("no compute-sanitizer on this machine")
-    tests = "gpu and (T97 or long or ramp) and float32"
     command = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all"]
-    command += [sys.executable, "-m", "pytest", "-q", "-x", __file__, "-k", tests]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command += [sys.executable, "-m", "pytest", "-q", "-x", __file__, "-k", SANITIZED]
+    tight = {**os.environ, "TIGHT_BUFFERS": "1"}
+    done = subprocess.run(command, env=tight, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:]

@@ -5,6 +5,7 @@ the kernels themselves where there is a GPU.
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -175,5 +176,6 @@ def test_compute_sanitizer(shift_mix_gpu_library: ctypes.CDLL, tool: str) -> Non
     command = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all"]
     command += [sys.executable, "-m", "pytest", "-q", "-x", __file__]
     command += ["-k", "gpu and test_against_the_reference"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    tight = {**os.environ, "TIGHT_BUFFERS": "1"}
+    done = subprocess.run(command, env=tight, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:]

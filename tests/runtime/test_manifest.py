@@ -13,13 +13,14 @@ from rwkv_edge.runtime.machine import Gpu
 from rwkv_edge.runtime.manifest import (
     Environment,
     Manifest,
+    _digest,
     manifest_path,
     read_manifest,
     verify,
     write_manifest,
 )
 
-ORIN = Gpu("Orin", "8.7", "12.6", "540.4")
+ORIN = Gpu("Orin", "8.7", 16, "12.6", "540.4")
 HERE = Environment("tensorrt", "10.3.0", ORIN, "plugin")
 
 
@@ -44,6 +45,7 @@ MANIFEST = Manifest(
     layers={"PLUGIN_V3": 4},
     gate={"dice": 0.9995},
     command=("rwkv-edge", "build", "--weights", "my best.safetensors", "--fp16"),
+    multiprocessors=16,
 )
 
 
@@ -91,10 +93,15 @@ def test_the_command_that_builds_it_again_is_named(engine: Path) -> None:
         (replace(HERE, backend="tensorrt-rtx"), "built by tensorrt 10.3.0, here is tensorrt-rtx"),
         (replace(HERE, gpu=None), "needs a CUDA GPU"),
         (
-            replace(HERE, gpu=Gpu("Thor", "11.0", "13.0", "")),
+            replace(HERE, gpu=Gpu("Thor", "11.0", 20, "13.0", "")),
             "built for compute capability 8.7, Thor has 11.0",
         ),
         (replace(HERE, gpu=replace(ORIN, name="Orin Nano")), "built on Orin, here is Orin Nano"),
+        (
+            replace(HERE, gpu=replace(ORIN, multiprocessors=8)),
+            "built on Orin with 16 multiprocessors, here it has 8: another module, or another "
+            r"power mode \(build in the mode that is used\); build it again: rwkv-edge build",
+        ),
         (replace(HERE, plugin_sha256=None), "needs our plugin"),
         (replace(HERE, plugin_sha256="other"), "another build of our plugin"),
     ],
@@ -141,6 +148,17 @@ def test_a_manifest_of_another_format(engine: Path) -> None:
     refuses(engine, "is of rwkv-edge 7.0")
 
 
+def test_a_manifest_that_does_not_count_multiprocessors(engine: Path) -> None:
+    """As they were written before: name and compute capability decide."""
+    path = manifest_path(engine)
+    values = json.loads(path.read_text())
+    del values["manifest_sha256"], values["multiprocessors"]
+    path.write_text(json.dumps({**values, "manifest_sha256": _digest(values)}))
+    nano = replace(ORIN, multiprocessors=8)
+    assert verify(engine, replace(HERE, gpu=nano)).multiprocessors is None
+    refuses(engine, "here is Orin Nano", replace(HERE, gpu=replace(nano, name="Orin Nano")))
+
+
 def test_ahead_of_time_for_all_gpus(engine: Path) -> None:
     manifest = read_manifest(engine)
     changed = replace(
@@ -148,3 +166,5 @@ def test_ahead_of_time_for_all_gpus(engine: Path) -> None:
     )
     write_manifest(engine, changed)
     verify(engine, replace(HERE, backend="tensorrt-rtx", plugin_sha256=None))
+    write_manifest(engine, replace(manifest, backend="tensorrt-rtx"))  # compiled where it is loaded
+    verify(engine, replace(HERE, backend="tensorrt-rtx", gpu=replace(ORIN, multiprocessors=8)))

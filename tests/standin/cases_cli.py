@@ -117,6 +117,18 @@ def test_the_last_build_counts(capsys: Captured) -> None:
     assert "kept in the cache" not in capsys.readouterr().out
 
 
+def test_a_gpu_of_the_same_name_has_an_engine_of_its_own(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert build("--fp16") == 0
+    capsys.readouterr()
+    monkeypatch.setenv("STANDIN_MULTIPROCESSORS", "8")
+    assert run() == 0
+    assert "no engine yet" in chosen(capsys)
+    assert build("--fp16") == 0
+    assert len(list(Path("cache").rglob("*.engine"))) == 2
+
+
 def test_an_engine_is_built_once(capsys: Captured) -> None:
     for index in range(2):
         assert run("--backend", "tensorrt") == 0

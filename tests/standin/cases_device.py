@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from rwkv_edge.errors import BackendError
+from rwkv_edge.runtime.cuda import open_driver
 from rwkv_edge.runtime.device import Device
 from tests.standin.conftest import Standin
 
@@ -142,6 +144,24 @@ def test_no_gpu(driver: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STANDIN_DEVICES", "0")
     with pytest.raises(BackendError, match=r"driver cannot be used .*NO_DEVICE"):
         Device()
+
+
+class OtherPackage(ModuleType):
+    """pycuda, as far as it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__("pycuda.driver")
+        self.Error = OSError
+        self.init = lambda: None
+
+
+def test_the_package_with_graphs_goes_first(
+    driver: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycuda.driver", OtherPackage())
+    assert open_driver().package == "cuda-python"
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
+    assert open_driver().package == "pycuda"
 
 
 def test_no_package(driver: Standin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from dataclasses import replace
@@ -151,21 +152,52 @@ def test_two_engines_in_one_process(tmp_path: Path, driver: Standin) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("what", "message", "released"),
     [
-        ("runtime", "tensorrt 10.3.0 does not start"),
-        ("deserialize", "cannot load it .*magicTag.*build it again: rwkv-edge build --onnx"),
-        ("context", "the engine needs 64 MiB, .* MiB are free; .* lower --imgsz or --batch"),
-        ("execute", "inference: tensorrt 10.3.0 failed: .*stand-in refuses"),
+        ("runtime", "tensorrt 10.3.0 does not start", []),
+        (
+            "deserialize",
+            "cannot load it .*magicTag.*build it again: rwkv-edge build --onnx",
+            ["runtime"],
+        ),
+        (
+            "context",
+            "the engine needs 64 MiB, .* MiB are free; .* lower --imgsz or --batch",
+            ["engine", "runtime"],
+        ),
+        (
+            "execute",
+            "inference: tensorrt 10.3.0 failed: .*stand-in refuses",
+            ["context", "engine", "runtime"],
+        ),
     ],
 )
 def test_what_tensorrt_refuses(
-    what: str, message: str, engine: Path, driver: Standin, monkeypatch: pytest.MonkeyPatch
+    what: str,
+    message: str,
+    released: list[str],
+    engine: Path,
+    driver: Standin,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("STANDIN_REFUSES", what)
     refused(engine, message)
     assert driver.alive == 0
-    assert not any("without" in name for name in tensorrt.released)
+    gc.collect()  # what the traceback kept would be released here, without a GPU
+    assert tensorrt.released == released
+
+
+def test_an_error_that_is_kept_keeps_nothing_of_tensorrt(
+    tmp_path: Path, driver: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = TensorRTRunner(build(tmp_path, batch="1,2,2"))
+    tensorrt.released.clear()
+    monkeypatch.setenv("STANDIN_REFUSES", "execute")
+    with pytest.raises(BackendError, match="stand-in refuses") as caught:
+        runner(pictures(1))
+    runner.close()
+    assert caught.tb is not None
+    assert tensorrt.released == ["context", "engine", "runtime"]
 
 
 def refused(engine: Path, message: str, *plugins: Path) -> None:
@@ -204,6 +236,9 @@ def test_engines_of_elsewhere(engine: Path, monkeypatch: pytest.MonkeyPatch) -> 
     change(engine, gpu=manifest.gpu, compute_capability="8.7")
     not_loaded(engine, "built for compute capability 8.7, Stand-in 0 has 8.6")
     write_manifest(engine, manifest)
+    monkeypatch.setenv("STANDIN_MULTIPROCESSORS", "8")
+    not_loaded(engine, "on Stand-in 0 with 16 multiprocessors, here it has 8: another module, or")
+    monkeypatch.delenv("STANDIN_MULTIPROCESSORS")
     monkeypatch.setattr(tensorrt, "__version__", "10.16.1")
     not_loaded(engine, "built by tensorrt 10.3.0, here is tensorrt 10.16.1")
     monkeypatch.undo()

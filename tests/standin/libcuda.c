@@ -2,6 +2,7 @@
  * capturing stream records and a launched graph replays. The real bindings run against it.
  *
  *   STANDIN_DEVICES  number of GPUs, 1 by default
+ *   STANDIN_MULTIPROCESSORS  of each GPU, 16 by default
  *   STANDIN_MEMORY   bytes of each GPU, 1 GiB by default
  *   STANDIN_FAIL     cuMemAlloc=2@3: the third call returns 2; codes from 700 on stay, as on a GPU
  */
@@ -14,7 +15,7 @@
 
 enum { OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
 enum { UNJOINED = 901, UNKNOWN_FUNCTION = 1, NODES = 16, NAMES = 64, STACK = 32, GPUS = 8 };
-enum { MAJOR = 75, MINOR = 76, FIRST_STICKY = 700, LAST_STICKY = 720 };
+enum { MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76, FIRST_STICKY = 700, LAST_STICKY = 720 };
 
 typedef struct { void *to; const void *from; size_t bytes; void (*call)(void); } Node;
 typedef struct { int capturing, count; Node nodes[NODES]; } Stream;
@@ -104,7 +105,10 @@ int cuDeviceGetName(char *name, int length, int device) {
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     BEGIN();
     (void)device;
-    *value = attribute == MAJOR ? 8 : attribute == MINOR ? 6 : 0;
+    *value = attribute == MAJOR             ? 8
+             : attribute == MINOR           ? 6
+             : attribute == MULTIPROCESSORS ? (int)setting("STANDIN_MULTIPROCESSORS", 16)
+                                            : 0;
     return 0;
 }
 int cuGetErrorName(int code, const char **name) {

@@ -75,7 +75,7 @@ def test_batches_of_pictures() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("variant", ["tiny", "unet"])
-def test_gpu_a_captured_step_is_the_plain_one(variant: str) -> None:
+def test_gpu_a_captured_step_is_the_plain_one(torch_gpu: None, variant: str) -> None:
     plain = losses(make_step("cuda", variant=variant), 8)
     captured = losses(make_step("cuda", variant=variant, cuda_graph=True), 8)
     # the random numbers differ once captured; the course of the loss must not
@@ -85,7 +85,7 @@ def test_gpu_a_captured_step_is_the_plain_one(variant: str) -> None:
 
 
 @pytest.mark.gpu
-def test_gpu_the_host_never_waits() -> None:
+def test_gpu_the_host_never_waits(torch_gpu: None) -> None:
     step = make_step("cuda", amp=True)
     images = torch.zeros(4, 32, 32, 3, dtype=torch.uint8, device="cuda")
     masks = images[..., 0].clone()
@@ -103,7 +103,7 @@ def test_gpu_the_host_never_waits() -> None:
 
 
 @pytest.mark.gpu
-def test_gpu_pictures_stay_on_the_device() -> None:
+def test_gpu_pictures_stay_on_the_device(torch_gpu: None) -> None:
     images = np.zeros((5, 4, 4, 3), np.uint8)
     pictures = Pictures(images, images[..., 0], torch.device("cuda"))
     assert pictures.images.is_cuda

@@ -93,9 +93,12 @@ class _Made:
 class Runtime(_Made):
     kind = "runtime"
 
-    def __init__(self, logger: ILogger) -> None:
-        if _refuses("runtime"):
+    def __new__(cls, logger: ILogger) -> Runtime:
+        if _refuses("runtime"):  # before there is an object
             raise TypeError("factory function returned nullptr")
+        return super().__new__(cls)
+
+    def __init__(self, logger: ILogger) -> None:
         self._logger = logger
 
     def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
