@@ -91,9 +91,12 @@ def file_sha256(path: Path) -> str:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, whole or not at all.
+
+    What is not UTF-8 in the name of a file, surrogates in Python, becomes JSON's \\udcXX.
+    """
     with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(target: Path, value: Any) -> None:

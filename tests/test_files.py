@@ -116,6 +116,12 @@ class TestFolders:
             new_run_folder("eval")
 
 
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    name = b"\xe9.png".decode("utf-8", "surrogateescape")
+    write_json(tmp_path / "x.json", {"image": name})
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"image": name}
+
+
 def test_json(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"é": [1, 2.5]})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"é": [1, 2.5]}

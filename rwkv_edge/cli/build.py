@@ -78,7 +78,7 @@ def build(
     where its GPU is here; it is refused if masks differ too much. Its
     manifest NAME.engine.json says what it was made from and for. Without
     --output, --no-fold or --plugin the cache keeps a copy of an engine that
-    takes single frames, which run, eval and demo find.
+    takes single frames, which run, stream, serve, eval, demo find.
 
     Example: rwkv-edge build --variant tiny --fp16
     """
@@ -143,7 +143,7 @@ def _keep(request: Request) -> None:
     except RwkvEdgeError as error:  # the engine that was asked for is there
         print(f"warning: not kept in the cache: {error}", file=sys.stderr)
     else:
-        print("kept in the cache, too: run, eval and demo take it for this model from now on")
+        print("kept in the cache, too: run, stream, serve, eval and demo take it for this model")
 
 
 def _precision(precision: str | None, fp16: bool, int8: bool) -> str:

@@ -106,7 +106,9 @@ def test_float16_runs_and_stays_close(tiny: ModelProto, frames: list[UInt8Array]
     result = compare(expected, predict(open_network(to_16_bits(tiny, "float16")), frames))
     assert result.reference_pixels > 0
     assert result.passes(0.005)
-    assert 0 < result.max_error < 0.02  # of one pixel, on the edge of a mask
+    # the largest error is one pixel's, on an edge, and grows with how steep training made edges
+    assert result.max_error > 0
+    assert result.disagreement < 1e-3
 
 
 def test_kept_nodes_stay_float32(tiny: ModelProto) -> None:
