@@ -14,6 +14,9 @@ DEFAULT_IMGSZ = 256
 SIZE_MULTIPLE = 16
 """Height and width of the network input are multiples of this: the encoder halves four times."""
 
+MAX_BATCH = 4096
+"""Pictures in one call, or in a step of training: far more than any memory here holds."""
+
 MASK_THRESHOLD = 127
 """A grey mask pixel above this value belongs to the lesion (8-bit masks, JPEG noise included)."""
 
@@ -22,6 +25,9 @@ DEFAULT_CONFIDENCE = 0.5
 
 DEFAULT_TEACHER_SHARE = 0.5
 """Of what a network learns from; the labels keep the rest."""
+
+ENGINE_SUFFIXES = (".engine", ".plan")
+"""What an engine's file is called; without a name given, `build` takes the first."""
 
 DEFAULT_MAX_DICE_DROP = 0.005
 """What an engine of lower precision may lose of Dice against float32."""

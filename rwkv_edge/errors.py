@@ -59,10 +59,18 @@ class BackendError(RwkvEdgeError):
 
 
 class MissingDependencyError(RwkvEdgeError):
-    """An optional package is not installed."""
+    """An optional package is not installed.
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    Args:
+        package: its name.
+        extra: of rwkv-edge that brings it; None where that brings more than is needed.
+        purpose: what needs it.
+        instead: how to do without it.
+    """
+
+    def __init__(self, package: str, extra: str | None, purpose: str, instead: str = "") -> None:
+        what = f"'rwkv-edge[{extra}]'" if extra else package
         super().__init__(
-            f"{purpose} needs the package '{package}'; "
-            f"install it with pip install 'rwkv-edge[{extra}]'"
+            f"{purpose} needs the package '{package}'; install it with pip install {what}"
+            + (f", or {instead}" if instead else "")
         )

@@ -98,7 +98,9 @@ def size_problem(height: int, width: int) -> str:
 
 
 def check_input_size(height: int, width: int) -> None:
-    """Raise UsageError unless both sides are positive multiples of 16 pixels."""
+    """Raise UsageError unless both sides are positive multiples of 16 pixels, and not too large."""
+    if max(height, width) > MAX_SIDE:
+        raise UsageError(f"image size {size_problem(height, width)}")
     for side in (height, width):
         if side < SIZE_MULTIPLE or side % SIZE_MULTIPLE:
             nearest = max(SIZE_MULTIPLE, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)

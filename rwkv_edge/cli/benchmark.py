@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from rwkv_edge.cli.loading import ImgszOption, NameOption
-from rwkv_edge.cli.ranges import above, at_least
-from rwkv_edge.config import DEFAULT_VARIANT
+from rwkv_edge.cli.outputs import CsvOption, JsonOption
+from rwkv_edge.cli.ranges import above, at_least, between
+from rwkv_edge.config import DEFAULT_VARIANT, MAX_BATCH
 
 
 def benchmark(
@@ -30,7 +31,9 @@ def benchmark(
         typer.Option(help="Runtime, as for rwkv-edge run. Repeatable. Default: auto."),
     ] = None,
     imgsz: ImgszOption = None,
-    batch: Annotated[int, typer.Option(help="Frames in one call.", callback=at_least(1))] = 1,
+    batch: Annotated[
+        int, typer.Option(help="Frames in one call.", callback=between(1, MAX_BATCH))
+    ] = 1,
     source: Annotated[
         str | None,
         typer.Option(help="Video, images or camera, as for run. Default: a rendered clip."),
@@ -50,17 +53,15 @@ def benchmark(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="Of one inference on the CPU. Default: one a core.", callback=at_least(1)
+            help="Of one inference on the CPU. Default: one a core.", callback=between(1, 1024)
         ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/benchmark/NAME.")
     ] = None,
     name: NameOption = "exp",
-    json: Annotated[
-        str | None, typer.Option(help="Write the record to this file too, or to - (stdout).")
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the table to this file too.")] = None,
+    json: JsonOption = None,
+    csv: CsvOption = None,
     compare: Annotated[
         Path | None, typer.Option(help="benchmark.json of another run: print the ratios to it.")
     ] = None,
@@ -85,11 +86,7 @@ def benchmark(
         check_backend(word)
     if untrained and not variant:
         raise UsageError("--untrained says nothing without --variant")
-    for path in (output or Path("runs/benchmark"), csv and csv.parent):
-        if path is not None:
-            check_writable(path)
-    if json not in (None, "-"):
-        check_writable(Path(json).parent)
+    check_writable(output or Path("runs/benchmark"))
     other = read_record(compare) if compare else None
 
     from rwkv_edge.cli.timed import Request, run_benchmark

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rwkv_edge.cli.loading import ImgszOption, VariantOption, WeightsOption, require_onnx
+from rwkv_edge.cli.outputs import writable_file
 from rwkv_edge.cli.ranges import at_least, between
-from rwkv_edge.config import DEFAULT_MAX_DICE_DROP
+from rwkv_edge.config import DEFAULT_MAX_DICE_DROP, ENGINE_SUFFIXES, MAX_BATCH
 
 if TYPE_CHECKING:
     from rwkv_edge.cli.engine import Request
@@ -69,7 +70,10 @@ def build(
         bool, typer.Option("--no-plugin", help="Build from TensorRT's own layers alone.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Engine to write. Default: MODEL-PRECISION.engine.")
+        Path | None,
+        typer.Option(
+            help="Engine to write. Default: MODEL-PRECISION.engine.", callback=writable_file
+        ),
     ] = None,
 ) -> None:
     """Build a TensorRT engine that has passed the gate.
@@ -95,27 +99,33 @@ def build(
         raise DataError(f"--calib {calib}: no such folder")
     if no_plugin and plugin is not None:
         raise UsageError("--plugin and --no-plugin exclude each other")
+    if output is not None and output.suffix not in ENGINE_SUFFIXES:
+        suffixes = " or ".join(ENGINE_SUFFIXES)
+        raise UsageError(f"--output {output}: call it NAME{suffixes}, by which run knows engines")
 
-    require_onnx()
+    require_onnx("building an engine")
 
     from rwkv_edge.cli.engine import Request, choose_backend, find_onnx, make_engine
     from rwkv_edge.files import check_writable
-    from rwkv_edge.runtime.build import Target
+    from rwkv_edge.runtime.build import Target, check_target
     from rwkv_edge.runtime.machine import find_gpu
     from rwkv_edge.runtime.manifest import manifest_path
 
     gpu = find_gpu()
+    target = Target(compute_capability, workspace * _MIB if workspace else None, timing_cache)
+    chosen = choose_backend(backend, compute_capability, gpu)
+    check_target(chosen, target)
     source = find_onnx(onnx, weights, variant, imgsz, folded=not no_fold)
-    engine = output or Path(f"{source.stem}-{wanted}.engine")
+    engine = output or Path(f"{source.stem}-{wanted}{ENGINE_SUFFIXES[0]}")
     check_writable(engine.parent)
     request = Request(
         source=source,
         engine=engine,
         precision=wanted,
         batch=sizes,
-        backend=choose_backend(backend, compute_capability, gpu),
+        backend=chosen,
         gpu=gpu,
-        target=Target(compute_capability, workspace * _MIB if workspace else None, timing_cache),
+        target=target,
         calib=calib,
         max_dice_drop=max_dice_drop,
         plugin=None if no_plugin else plugin,
@@ -177,9 +187,11 @@ def _batch(text: str) -> Batch:
     parts = text.split(",")
     if len(parts) in (1, 3) and all(part.strip().isdecimal() for part in parts):
         least, likeliest, largest = (int(part) for part in (parts * 3)[:3])
-        if 1 <= least <= likeliest <= largest:
+        if 1 <= least <= likeliest <= largest <= MAX_BATCH:
             return Batch(least, likeliest, largest)
-    raise UsageError(f"--batch {text}: give N, or MIN,OPT,MAX in rising order, as 1,4,8")
+    raise UsageError(
+        f"--batch {text}: give N, or MIN,OPT,MAX in rising order, as 1,4,8, at most {MAX_BATCH}"
+    )
 
 
 def _command(context: typer.Context) -> tuple[str, ...]:

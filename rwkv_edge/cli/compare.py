@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rwkv_edge.cli.eval import ConfOption, JsonOption, LimitOption, SplitOption
+from rwkv_edge.cli.eval import ConfOption, LimitOption, SplitOption
 from rwkv_edge.cli.loading import BackendOption, ImgszOption, NameOption
+from rwkv_edge.cli.outputs import JsonOption
 from rwkv_edge.cli.ranges import at_least
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
 if TYPE_CHECKING:
     from rwkv_edge.cli.contestants import Opened
     from rwkv_edge.data.pairs import Pair
-    from rwkv_edge.evaluation.compare import Comparison
-    from rwkv_edge.evaluation.comparison_page import Contestant, Latency
+    from rwkv_edge.evaluation.compare import Comparison, Latency
+    from rwkv_edge.evaluation.comparison_page import Contestant
 
 _MODEL = "tiny, small, base, unet (shipped), a checkpoint, .onnx or .engine."
 _TIMED_IMAGES = 8
@@ -46,7 +47,8 @@ def compare(
     rounds: Annotated[
         int,
         typer.Option(
-            help="Frames that each model is timed on; two make a spread.", callback=at_least(2)
+            help="Frames that each model is timed on; a handful tells no winner.",
+            callback=at_least(2),
         ),
     ] = 50,
     output: Annotated[
@@ -66,28 +68,23 @@ def compare(
     """
     from rwkv_edge.cli.console import progress_bar, write_json_option
     from rwkv_edge.cli.contestants import open_contestant
-    from rwkv_edge.cli.eval import load_pairs
-    from rwkv_edge.errors import DataError
+    from rwkv_edge.cli.eval import check_classes, describe_data, load_pairs
     from rwkv_edge.evaluation import evaluate_masks
     from rwkv_edge.evaluation.compare import compare as run_comparison
     from rwkv_edge.evaluation.comparison_page import comparison_page
     from rwkv_edge.files import check_writable, make_folder, new_run_folder, write_json, write_text
 
     dataset, pairs, chosen = load_pairs(data, split, limit)
+    shown = describe_data(data, chosen)
     check_writable(output or Path("runs/compare"))
-    if json not in (None, "-"):
-        check_writable(Path(json).parent)
     with ExitStack() as stack:
         models = {
             side: open_contestant(f"{side}-", given, preprocess, backend, imgsz, stack)
             for side, given, preprocess in (("a", a, a_preprocess), ("b", b, b_preprocess))
         }
         for side, model in models.items():
-            if model.classes and model.classes != dataset.num_classes:
-                raise DataError(
-                    f"{data}: has the classes {', '.join(dataset.names)}, "
-                    f"but --{side} knows {model.classes}"
-                )
+            if model.names:
+                check_classes(data, dataset.names, model.names, f"--{side}")
         found = []
         with progress_bar("comparing", 2 * len(pairs)) as advance:
             for model in models.values():
@@ -98,13 +95,13 @@ def compare(
             _contestant(models["a"], table["a"], conf),
             _contestant(models["b"], table["b"], conf),
         )
-        page = comparison_page(comparison, sides, latency, f"{data}, {chosen}")
+        page = comparison_page(comparison, sides, latency, shown)
     record = _record(comparison, sides, latency, table)
     record |= {"data": str(data), "split": chosen, "confidence": conf}
     folder = make_folder(output) if output else new_run_folder("compare", name)
     write_text(folder / "report.html", page)
     write_json(folder / "comparison.json", record)
-    _show(comparison, latency, sides, folder, to_stderr=json == "-")
+    _show(comparison, latency, sides, shown, folder, to_stderr=json == "-")
     if json:
         write_json_option(json, record)
 
@@ -118,8 +115,7 @@ def _time(
     from rwkv_edge.bench.timing import alternate, describe_machine, ratio_interval, summarise
     from rwkv_edge.data.pairs import read_pair
     from rwkv_edge.evaluation.bootstrap import Interval
-    from rwkv_edge.evaluation.compare import latency_verdict
-    from rwkv_edge.evaluation.comparison_page import Latency
+    from rwkv_edge.evaluation.compare import Latency
     from rwkv_edge.preprocess import to_mask
 
     images = [read_pair(pair, num_classes)[0] for pair in pairs[:_TIMED_IMAGES]]
@@ -133,9 +129,7 @@ def _time(
     ratio = Interval(found.value, found.low, found.high)
     machine = describe_machine("onnxruntime")
     return (
-        Latency(
-            ratio, latency_verdict(ratio), rounds, machine.get("board") or machine["processor"]
-        ),
+        Latency(ratio, rounds, machine.get("board") or machine["processor"]),
         summarise(times),
     )
 
@@ -175,6 +169,7 @@ def _record(
         "ratio_b_to_a": vars(latency.ratio),
         "rounds": latency.rounds,
         "machine": latency.machine,
+        "winner": latency.winner,
         "verdict": latency.verdict,
     }
     record["dice_by_size"] = {
@@ -191,6 +186,7 @@ def _show(
     comparison: Comparison,
     latency: Latency,
     sides: tuple[Contestant, Contestant],
+    data: str,
     folder: Path,
     *,
     to_stderr: bool,
@@ -198,14 +194,15 @@ def _show(
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+    console.print(data, markup=False)
     table = Table("", "A", "B", "better")
     for found in comparison.differences.values():
         table.add_row(
             found.metric.title, f"{found.a.value:.4f}", f"{found.b.value:.4f}", found.winner
         )
     times = [f"{side.median_ms:.1f} ms" for side in sides]
-    table.add_row("latency of a frame, median", *times, "")
-    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+    table.add_row("latency of a frame, median", *times, latency.winner)
     console.print(table)
     for side, model in zip("AB", sides, strict=True):
         console.print(f"{side}: {model.name}, {model.backend}", markup=False)

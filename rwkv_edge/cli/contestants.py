@@ -21,8 +21,8 @@ class Opened:
     name: str
     backend: str
     input_size: tuple[int, int]
-    classes: int | None
-    """How many it tells apart, as `DataSet.num_classes`; None: the file does not say."""
+    names: tuple[str, ...] | None
+    """The classes, as `DataSet.names`; None: the file does not say."""
     segment: Callable[[UInt8Array], FloatArray]
 
 
@@ -75,6 +75,6 @@ def open_contestant(
         path.name,
         runner.backend,
         size,
-        len(runner.info.names),
+        runner.info.names,
         lambda image: predict_probability(runner, size, image),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -94,7 +95,7 @@ def fetch(
     print(f"wrote {done.images} images with masks to {folder}")
     checked = "verified" if done.was_checked else "not known before, kept in the file SHA256"
     print(f"SHA256 {done.sha256} ({checked})")
-    print(f"next: rwkv-edge split --data {folder}")
+    print(f"next: rwkv-edge split --data {shlex.quote(str(folder))}")
 
 
 def _describe(source: Source, indent: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from rwkv_edge.cli.outputs import JsonOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,10 +18,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def doctor(
-    json: Annotated[
-        str | None,
-        typer.Option(help="Write the same as JSON to this file, or to - (standard output)."),
-    ] = None,
+    json: JsonOption = None,
 ) -> None:
     """Say what this machine has, what works, and how to mend what does not.
 

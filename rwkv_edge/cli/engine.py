@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ import onnx
 
 from rwkv_edge.cache import code_cache
 from rwkv_edge.cli.console import progress_bar
-from rwkv_edge.cli.engine_gate import calibration_images, gate_engine
-from rwkv_edge.cli.loading import export_to_cache, parse_imgsz
+from rwkv_edge.cli.engine_gate import calibration_images, describe_gate, gate_engine
+from rwkv_edge.cli.loading import export_to_cache, parse_imgsz, require_torch
 from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
 from rwkv_edge.errors import BackendError, UsageError
 from rwkv_edge.export.graph import (
@@ -45,12 +45,7 @@ from rwkv_edge.runtime.cuda import open_driver
 from rwkv_edge.runtime.machine import Gpu
 from rwkv_edge.runtime.manifest import Manifest, write_manifest
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
-from rwkv_edge.runtime.plugin import (
-    Plugin,
-    build_plugin,
-    default_folder,
-    find_plugin,
-)
+from rwkv_edge.runtime.plugin import Plugin, build_plugin, default_folder, find_plugin
 from rwkv_edge.weights import shipped_onnx
 
 if TYPE_CHECKING:
@@ -104,13 +99,16 @@ def find_onnx(
     if path is not None:
         if weights is not None or imgsz is not None or variant is not None or not folded:
             raise UsageError(
-                "--onnx excludes --weights, --variant, --imgsz and --no-fold: the file has them in "
-                "it"
+                "--onnx excludes --weights, --variant, --imgsz, --no-fold: the file has them in it"
             )
         return path
     size = parse_imgsz(imgsz) if imgsz else None
     if folded and weights is None and size in (None, (DEFAULT_IMGSZ, DEFAULT_IMGSZ)):
         return shipped_onnx(variant or DEFAULT_VARIANT)
+    require_torch(
+        "building from a checkpoint, or for another image size,",
+        "give --onnx FILE, which rwkv-edge export wrote elsewhere",
+    )
     return export_to_cache(weights, variant, size, folded=folded)
 
 
@@ -221,6 +219,9 @@ def _lower(model: ModelProto, request: Request, images: list[UInt8Array]) -> Low
 
 def _find_plugin(request: Request) -> Plugin:
     """Return the compiled plugin, compiled now if the cache has none for this GPU."""
+    architecture = (request.target.compute_capability or "").replace(".", "") or (
+        request.gpu.architecture if request.gpu else ""
+    )
     if request.plugin is not None:
         plugin = find_plugin(request.plugin)
         if plugin is None:
@@ -228,13 +229,16 @@ def _find_plugin(request: Request) -> Plugin:
                 f"{request.plugin}: no compiled plugin, or one that was changed; "
                 f"rwkv-edge plugin build --output {request.plugin}"
             )
+        if architecture and not plugin.runs_on(architecture):
+            raise BackendError(
+                f"{request.plugin}: compiled for {', '.join(plugin.architectures)}, but the engine "
+                f"is for {architecture}; rwkv-edge plugin build --arch {architecture} "
+                f"--output {request.plugin}"
+            )
         return plugin
     folder = default_folder(code_cache())
     plugin = find_plugin(folder)
-    architecture = (request.target.compute_capability or "").replace(".", "") or (
-        request.gpu.architecture if request.gpu else ""
-    )
-    if plugin is not None and architecture in ("", *plugin.architectures):
+    if plugin is not None and (not architecture or plugin.runs_on(architecture)):
         return plugin
     if not architecture:
         raise BackendError(
@@ -266,6 +270,7 @@ def _describe(
     rest = input_shape(exported)[1:]
     info = ModelInfo.from_properties(told, (rest[0], rest[1]), str(request.source))
     sizes = (request.batch.minimum, request.batch.optimum, request.batch.maximum)
+    gate = describe_gate(_GATED_MODEL, lowered.gate, request.max_dice_drop) if lowered else None
     return Manifest(
         engine_sha256=hashlib.sha256(built.plan).hexdigest(),
         backend=request.backend.name,
@@ -286,7 +291,7 @@ def _describe(
         unquantised_layers=lowered.unquantised_layers if lowered else (),
         shapes={"image": tuple((size, *rest) for size in sizes)},
         layers=built.layers,
-        gate={"ran": _GATED_MODEL, **asdict(lowered.gate)} if lowered else None,
+        gate=gate,
         command=request.command,
     )
 

@@ -116,7 +116,7 @@ def build_or_find(source: Path, name: str) -> Path:
     engine = find_engine(source, backend, gpu)
     if engine is not None:
         return engine
-    require_onnx()
+    require_onnx("building an engine")
     from rwkv_edge.cli.engine import Request, make_engine
     from rwkv_edge.export.graph import input_shape, read_onnx
     from rwkv_edge.runtime.build import Batch, Target

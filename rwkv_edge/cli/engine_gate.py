@@ -12,9 +12,9 @@ from typing import Any
 from rwkv_edge.data.reading import IMAGE_SUFFIXES, read_image
 from rwkv_edge.data.synth import render_image
 from rwkv_edge.errors import DataError, ExportError
-from rwkv_edge.export.gate import compare, predict
+from rwkv_edge.export.gate import GateResult, compare, predict
 from rwkv_edge.preprocess import UInt8Array, to_input
-from rwkv_edge.runtime.manifest import Manifest, write_manifest
+from rwkv_edge.runtime.manifest import ALLOWED_DROP, Manifest, write_manifest
 from rwkv_edge.runtime.onnxruntime import OnnxRuntimeRunner
 from rwkv_edge.runtime.plugin import Plugin
 from rwkv_edge.runtime.tensorrt import TensorRTRunner
@@ -83,4 +83,9 @@ def gate_engine(
             advice += "; try --no-plugin, to see whether the plugin is the cause"
         raise ExportError(reason + advice)
     print(f"gate: passed by the engine, {where}; {result}, allowed drop {max_dice_drop:g}")
-    return {"ran": f"the engine, {where}", **asdict(result)}
+    return describe_gate(f"the engine, {where}", result, max_dice_drop)
+
+
+def describe_gate(ran: str, result: GateResult, max_dice_drop: float) -> dict[str, Any]:
+    """Return the manifest's `gate`: what ran, what was found, and what was allowed."""
+    return {"ran": ran, **asdict(result), ALLOWED_DROP: max_dice_drop}

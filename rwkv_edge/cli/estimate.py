@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rwkv_edge.cli.loading import ImgszOption
-from rwkv_edge.cli.ranges import at_least
-from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT, RESEARCH_USE
+from rwkv_edge.cli.loading import ImgszOption, require_onnx
+from rwkv_edge.cli.outputs import CsvOption, JsonOption
+from rwkv_edge.cli.ranges import at_least, between
+from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT, MAX_BATCH, RESEARCH_USE
 
 if TYPE_CHECKING:
     from rwkv_edge.bench.graph import Node
@@ -35,15 +36,15 @@ def estimate(
         str | None, typer.Option(help="tiny, small, base or unet, trained or not.")
     ] = None,
     imgsz: ImgszOption = None,
-    batch: Annotated[int, typer.Option(help="Frames in one call.", callback=at_least(1))] = 1,
+    batch: Annotated[
+        int, typer.Option(help="Frames in one call.", callback=between(1, MAX_BATCH))
+    ] = 1,
     top: Annotated[
         int,
         typer.Option(help="How many of the most expensive groups to list.", callback=at_least(0)),
     ] = 10,
-    json: Annotated[
-        str | None, typer.Option(help="Write everything to this file, or to - (stdout).")
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
+    json: JsonOption = None,
+    csv: CsvOption = None,
 ) -> None:
     """Estimate latency on a Jetson from the graph: a roofline, not a measurement.
 
@@ -55,24 +56,18 @@ def estimate(
 
     Example: rwkv-edge estimate --device orin-nano-8gb --power-mode super
     """
-    import importlib.util
+    from rwkv_edge.errors import UsageError
 
-    from rwkv_edge.errors import MissingDependencyError, UsageError
-
-    if importlib.util.find_spec("onnx") is None:
-        raise MissingDependencyError("onnx", "export", "reading the graph")
+    require_onnx("reading the graph")
     if model is not None and (variant is not None or imgsz is not None):
         raise UsageError("--model excludes --variant and --imgsz: the file has both in it")
 
     from rwkv_edge.bench.graph import read_nodes
     from rwkv_edge.cli.console import write_json_option
     from rwkv_edge.export.graph import input_shape, read_onnx, set_batch
-    from rwkv_edge.files import check_writable, write_text
+    from rwkv_edge.files import write_text
 
     targets = _targets(device, power_mode, precision)
-    for path in (csv, Path(json) if json not in (None, "-") else None):
-        if path is not None:
-            check_writable(path.parent)
     path = model or _graph_of(variant or DEFAULT_VARIANT, imgsz)
     graph = read_onnx(path)
     if input_shape(graph)[0] not in (0, batch):

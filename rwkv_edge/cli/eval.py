@@ -16,6 +16,7 @@ from rwkv_edge.cli.loading import (
     VariantOption,
     WeightsOption,
 )
+from rwkv_edge.cli.outputs import JsonOption
 from rwkv_edge.cli.ranges import at_least, between
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
@@ -44,9 +45,6 @@ ConfOption = Annotated[
     typer.Option(
         help="Probability from which a pixel counts as lesion, 0 to 1.", callback=between(0, 1)
     ),
-]
-JsonOption = Annotated[
-    str | None, typer.Option(help="Write the figures as JSON to this file, '-' for stdout.")
 ]
 
 
@@ -95,7 +93,7 @@ def evaluate(
     from rwkv_edge.cli.console import write_json_option
     from rwkv_edge.cli.eval_volumes import check_packages, measure_volumes, show_volumes
     from rwkv_edge.cli.loading import open_runner
-    from rwkv_edge.errors import DataError, UsageError
+    from rwkv_edge.errors import UsageError
     from rwkv_edge.files import check_writable, make_folder, new_run_folder, write_json
 
     dataset = _open_dataset(data, split)
@@ -111,17 +109,9 @@ def evaluate(
     else:
         pairs, chosen = _choose_pairs(dataset, split, limit)
     check_writable(output or Path("runs/eval"))
-    if json not in (None, "-"):
-        check_writable(Path(json).parent)
 
     with open_runner(weights, model, variant, backend, imgsz) as runner:
-        ours, theirs = runner.info.names, dataset.names
-        # other names may mean the same classes, the same in another order cannot
-        if len(ours) != len(theirs) or (ours != theirs and set(ours) == set(theirs)):
-            raise DataError(
-                f"{data}: has the classes {', '.join(theirs)}, "
-                f"but the model knows {', '.join(ours)}"
-            )
+        check_classes(data, dataset.names, runner.info.names)
 
         def make_output() -> Path:
             return make_folder(output) if output else new_run_folder("eval", name)
@@ -134,10 +124,12 @@ def evaluate(
             **figures,
             "backend": runner.backend,
             "weights": str(weights or model or runner.info.source),
+            "data": str(data),
+            "split": chosen,
+            "confidence": conf,
+            "input_size": runner.info.input_size,
         }
-        size = runner.info.input_size
-    settings = {"data": str(data), "split": chosen, "confidence": conf, "input_size": size}
-    write_json(folder / "metrics.json", {**metrics, **settings})
+    write_json(folder / "metrics.json", metrics)
     if in_volumes:
         show_volumes(metrics, folder, to_stderr=json == "-")
     else:
@@ -157,6 +149,31 @@ def load_pairs(
     """
     dataset = _open_dataset(data, split)
     return dataset, *_choose_pairs(dataset, split, limit)
+
+
+def check_classes(
+    data: Path | str, names: tuple[str, ...], known: tuple[str, ...], model: str = "the model"
+) -> None:
+    """Refuse a model of other classes than the data's.
+
+    Other names may mean the same classes, the same in another order cannot.
+
+    Raises:
+        DataError: another number of classes, or another order.
+    """
+    from rwkv_edge.errors import DataError
+
+    if len(known) != len(names) or (known != names and set(known) == set(names)):
+        raise DataError(
+            f"{data}: has the classes {', '.join(names)}, but {model} knows {', '.join(known)}"
+        )
+
+
+def describe_data(data: Path | str, chosen: str) -> str:
+    """Say which images of a data set were measured, to stand beside the figures."""
+    if chosen != "all":
+        return f"{data}, split '{chosen}'"
+    return f"{data}, no split: images that the model was trained on may be among them"
 
 
 def _open_dataset(data: Path, split: str | None) -> DataSet:
@@ -230,6 +247,8 @@ def _show(result: Evaluation, metrics: dict[str, Any], folder: Path, *, to_stder
 
     from rwkv_edge.evaluation.summary import TITLES
 
+    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+    console.print(describe_data(metrics["data"], metrics["split"]), markup=False)
     table = Table("", "", "95 % interval")
     table.columns[1].justify = "right"
     table.add_row("images", f"{metrics['images']}")
@@ -250,7 +269,6 @@ def _show(result: Evaluation, metrics: dict[str, Any], folder: Path, *, to_stder
             f"false alarm, of {free['images']} without", f"{free['with_false_alarm']:.4f}"
         )
     worst = result.worst(1)[0]
-    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
     console.print(table)
     shares = [
         f"{name} {row['area_share'][0]:.0%} to {row['area_share'][1]:.0%}"

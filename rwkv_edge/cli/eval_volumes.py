@@ -53,6 +53,10 @@ def show_volumes(metrics: dict[str, Any], folder: Path, *, to_stderr: bool) -> N
     from rich.console import Console
     from rich.table import Table
 
+    from rwkv_edge.cli.eval import describe_data
+
+    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+    console.print(describe_data(metrics["data"], metrics["split"]), markup=False)
     table = Table("class", "Dice", "95 % interval", "HD95, voxels", "95 % interval", "volumes")
     for name, row in {"mean": metrics, **metrics["classes"]}.items():
         cells = []
@@ -60,7 +64,6 @@ def show_volumes(metrics: dict[str, Any], folder: Path, *, to_stderr: bool) -> N
             low, high = row["intervals_95"][figure]
             cells += [f"{row[figure]:.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}"]
         table.add_row(name, *cells, str(metrics["volumes"]) if row is metrics else _cases(row))
-    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
     console.print(table)
     console.print(
         "empty classes count as published: invented ones Dice 1, missed and absent ones 0; HD95 0"

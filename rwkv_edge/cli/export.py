@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from rwkv_edge.cli.loading import VariantOption, parse_imgsz, require_torch
+from rwkv_edge.cli.outputs import writable_file
+from rwkv_edge.cli.ranges import between
+from rwkv_edge.config import MAX_BATCH
 
 
 def export(
@@ -19,13 +22,18 @@ def export(
         str | None,
         typer.Option(help="SIDE or HEIGHTxWIDTH, multiples of 16. Default: the checkpoint's."),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Pictures in one call.")] = 1,
+    batch: Annotated[
+        int, typer.Option(help="Pictures in one call.", callback=between(1, MAX_BATCH))
+    ] = 1,
     opset: Annotated[int, typer.Option(help="Version of ONNX's standard operators.")] = 18,
     no_fold: Annotated[
         bool, typer.Option("--no-fold", help="Keep the network as it was trained: slower.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="File to write. Default: rwkv-unet-VARIANT-SIZE.onnx.")
+        Path | None,
+        typer.Option(
+            help="File to write. Default: rwkv-unet-VARIANT-SIZE.onnx.", callback=writable_file
+        ),
     ] = None,
 ) -> None:
     """Write one self-contained ONNX file and compare it with Torch.

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from rwkv_edge.cli.outputs import writable_file
 from rwkv_edge.cli.ranges import above, at_least, between
-from rwkv_edge.config import Outside
+from rwkv_edge.config import ENGINE_SUFFIXES, Outside
 
 _SOURCE, _PICTURE, _OUTPUT, _PAGE = "Source", "Picture", "Output", "Live page"
 """The parts of the help, which would be one long list."""
@@ -28,7 +29,12 @@ CpuFallbackOption = Annotated[
     ),
 ]
 HeadlessOption = Annotated[
-    bool, typer.Option("--headless", help="Open no window.", rich_help_panel=_OUTPUT)
+    bool,
+    typer.Option(
+        "--headless",
+        help="Open no window. Its keys: q or Esc ends, space freezes, r records, c: contour.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 RecordOption = Annotated[
     Path | None,
@@ -69,12 +75,18 @@ RecordFreeMbOption = Annotated[
 JsonOption = Annotated[
     str | None,
     typer.Option(
-        help="Write JSON lines to this file, or to - (standard output).", rich_help_panel=_OUTPUT
+        help="Write JSON lines to this file, or to - (standard output).",
+        callback=writable_file,
+        rich_help_panel=_OUTPUT,
     ),
 ]
 SummaryOption = Annotated[
     str | None,
-    typer.Option(help="Write the summary as JSON to this file, or to -.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        help="Write the summary as JSON to this file, or to -.",
+        callback=writable_file,
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 OutputRtspOption = Annotated[
     str | None,
@@ -233,7 +245,7 @@ def check_fallback(*models: Path | None) -> None:
     """
     from rwkv_edge.errors import UsageError
 
-    if any(model and model.suffix == ".engine" for model in models):
+    if any(model and model.suffix in ENGINE_SUFFIXES for model in models):
         raise UsageError(
             "--allow-cpu-fallback: an engine runs on its GPU alone; give an .onnx file"
         )

@@ -11,7 +11,7 @@ import typer
 
 from rwkv_edge import __version__
 from rwkv_edge.cache import cache_folder
-from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT
+from rwkv_edge.config import DEFAULT_IMGSZ, DEFAULT_VARIANT, ENGINE_SUFFIXES
 from rwkv_edge.errors import BackendError, MissingDependencyError, UsageError
 from rwkv_edge.files import check_run_name
 from rwkv_edge.weights import shipped_checkpoint, shipped_onnx
@@ -95,7 +95,7 @@ def open_runner(
         CheckpointError, BackendError, MissingDependencyError: as their messages say.
     """
     check_backend(backend)
-    if weights is not None and weights.suffix in (".onnx", ".engine"):
+    if weights is not None and weights.suffix in (".onnx", *ENGINE_SUFFIXES):
         if model is not None:
             raise UsageError("give one model: --weights and --model name two")
         weights, model = None, weights
@@ -118,7 +118,7 @@ def _open_exported(
         raise UsageError("give one model: --weights and --model exclude each other")
     if backend == "torch":
         raise UsageError("--backend torch runs a checkpoint (--weights), not an exported model")
-    is_engine = model.suffix == ".engine"
+    is_engine = model.suffix in ENGINE_SUFFIXES
     runner = _open_given_engine(model, backend) if is_engine else _open_source(model, backend)
     if size is not None and size != runner.info.input_size:
         height, width = runner.info.input_size
@@ -181,7 +181,9 @@ def export_to_cache(
     weights: Path | None, variant: str | None, size: tuple[int, int] | None, *, folded: bool = True
 ) -> Path:
     """Export a checkpoint once; the next run with the same weights and size finds the file."""
-    require_torch("running a checkpoint, or another image size,")
+    require_torch(
+        "a checkpoint, or another image size,", "give a file that rwkv-edge export wrote elsewhere"
+    )
     from rwkv_edge.export.onnx import export_onnx
     from rwkv_edge.files import file_sha256
     from rwkv_edge.models import load_model
@@ -201,9 +203,9 @@ def export_to_cache(
     return cache
 
 
-def require_torch(purpose: str) -> None:
+def require_torch(purpose: str, instead: str = "") -> None:
     """Raise MissingDependencyError if Torch and what exporting needs are not installed."""
-    _require(("torch", "safetensors", "onnx", "onnxscript"), "export", purpose)
+    _require(("torch", "safetensors", "onnx", "onnxscript"), "export", purpose, instead)
 
 
 def require_training() -> None:
@@ -211,15 +213,15 @@ def require_training() -> None:
     _require(("torch", "safetensors", "matplotlib"), "train", "training")
 
 
-def require_onnx() -> None:
-    """Raise MissingDependencyError if what building an engine needs is not installed."""
-    _require(("onnx",), "tensorrt", "building an engine")
+def require_onnx(purpose: str) -> None:
+    """Raise MissingDependencyError if `onnx` is not installed; it is small, the extras are not."""
+    _require(("onnx",), None, purpose)
 
 
-def _require(packages: tuple[str, ...], extra: str, purpose: str) -> None:
+def _require(packages: tuple[str, ...], extra: str | None, purpose: str, instead: str = "") -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(package, extra, purpose)
+            raise MissingDependencyError(package, extra, purpose, instead)
 
 
 def parse_imgsz(text: str) -> tuple[int, int]:

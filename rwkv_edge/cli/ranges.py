@@ -18,6 +18,8 @@ Check = Callable[[typer.CallbackParam, float | None], float | None]
 Raises:
     UsageError: the value is out of range, infinite, or not a number.
 """
+_LARGEST = 2**31 - 1
+"""At an open end: more than that overflows somewhere in the libraries behind."""
 
 
 def between(low: float, high: float) -> Check:
@@ -28,7 +30,7 @@ def between(low: float, high: float) -> Check:
 def above(low: float, at_most: float | None = None) -> Check:
     """Take what is greater than `low`, up to and with `at_most`."""
     if at_most is None:
-        return _check(lambda value: value > low, f"be above {low:.10g}")
+        return _check(lambda value: value > low, f"be above {low:.10g}", _LARGEST)
     words = f"be above {low:.10g}, at most {at_most:.10g}"
     return _check(lambda value: low < value <= at_most, words)
 
@@ -36,15 +38,19 @@ def above(low: float, at_most: float | None = None) -> Check:
 def at_least(low: float, below: float | None = None) -> Check:
     """Take `low` and what is greater, but less than `below`."""
     if below is None:
-        return _check(lambda value: value >= low, f"be {low:.10g} or more")
+        return _check(lambda value: value >= low, f"be {low:.10g} or more", _LARGEST)
     return _check(lambda value: low <= value < below, f"be {low:.10g} or more, below {below:.10g}")
 
 
-def _check(holds: Callable[[float], bool], words: str) -> Check:
+def _check(holds: Callable[[float], bool], words: str, largest: float = math.inf) -> Check:
     def check(option: typer.CallbackParam, value: float | None) -> float | None:
-        if value is not None and not (math.isfinite(value) and holds(value)):
-            what = "be a finite number" if math.isinf(value) else words
-            raise UsageError(f"{option.opts[0]} {value:.15g}: it must {what}")
-        return value
+        if value is None or (holds(value) and value <= largest):
+            return value
+        what = f"be at most {largest}" if value > largest else words
+        if value in (math.inf, -math.inf):
+            what = "be a finite number"
+        # an integer may be larger than any float
+        shown = value if isinstance(value, int) else f"{value:.15g}"
+        raise UsageError(f"{option.opts[0]} {shown}: it must {what}")
 
     return check

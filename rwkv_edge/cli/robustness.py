@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rwkv_edge.cli.eval import ConfOption, JsonOption, LimitOption, SplitOption
+from rwkv_edge.cli.eval import ConfOption, LimitOption, SplitOption
 from rwkv_edge.cli.loading import BackendOption, ImgszOption, NameOption
-from rwkv_edge.cli.ranges import at_least
+from rwkv_edge.cli.outputs import JsonOption
+from rwkv_edge.cli.ranges import between
 from rwkv_edge.config import DEFAULT_CONFIDENCE, DEFAULT_VARIANT
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def robustness(
     ] = None,
     conf: ConfOption = DEFAULT_CONFIDENCE,
     seed: Annotated[
-        int, typer.Option(help="The same seed corrupts alike.", callback=at_least(0))
+        int, typer.Option(help="The same seed corrupts alike.", callback=between(0, 2**32 - 1))
     ] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/robustness/NAME.")
@@ -59,9 +60,9 @@ def robustness(
     """
     from rwkv_edge.cli.console import progress_bar, write_json_option
     from rwkv_edge.cli.contestants import open_contestant
-    from rwkv_edge.cli.eval import load_pairs
+    from rwkv_edge.cli.eval import check_classes, describe_data, load_pairs
     from rwkv_edge.config import RESEARCH_USE
-    from rwkv_edge.errors import DataError, UsageError
+    from rwkv_edge.errors import UsageError
     from rwkv_edge.evaluation.corruptions import CORRUPTIONS
     from rwkv_edge.evaluation.robustness import measure_robustness, robustness_csv
     from rwkv_edge.files import check_writable, make_folder, new_run_folder, write_json, write_text
@@ -74,17 +75,12 @@ def robustness(
         raise UsageError("--data: the same data set is given twice")
     sets = {str(path): load_pairs(path, split, limit) for path in data}
     check_writable(output or Path("runs/robustness"))
-    if json not in (None, "-"):
-        check_writable(Path(json).parent)
     results = {}
     with ExitStack() as stack:
         opened = open_contestant("", model, preprocess, backend, imgsz, stack)
         for path, (dataset, _, _) in sets.items():
-            if opened.classes and opened.classes != dataset.num_classes:
-                raise DataError(
-                    f"{path}: has the classes {', '.join(dataset.names)}, "
-                    f"but the model knows {opened.classes}"
-                )
+            if opened.names:
+                check_classes(path, dataset.names, opened.names)
         total = sum(len(pairs) for _, pairs, _ in sets.values())
         with progress_bar("corrupting", total) as advance:
             for path, (dataset, pairs, _) in sets.items():
@@ -106,7 +102,8 @@ def robustness(
     write_json(folder / "robustness.json", record)
     write_text(folder / "robustness.csv", robustness_csv(results))
     _draw(folder, results)
-    _show(results, opened.name, folder, to_stderr=json == "-")
+    shown = [describe_data(path, chosen) for path, (_, _, chosen) in sets.items()]
+    _show(results, shown, opened.name, folder, to_stderr=json == "-")
     if json:
         write_json_option(json, record)
 
@@ -128,7 +125,9 @@ def _draw(folder: Path, results: dict[str, Robustness]) -> None:
         print(f"left out: {error}", file=sys.stderr)
 
 
-def _show(results: dict[str, Robustness], model: str, folder: Path, *, to_stderr: bool) -> None:
+def _show(
+    results: dict[str, Robustness], data: list[str], model: str, folder: Path, *, to_stderr: bool
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -143,6 +142,8 @@ def _show(results: dict[str, Robustness], model: str, folder: Path, *, to_stderr
     for name, cells in first.corrupted.items():
         dice = [first.clean.dice, *(cell.dice for cell in cells)]
         table.add_row(name, *(f"{value:.3f}" for value in dice))
+    for words in data:
+        console.print(words, markup=False)
     console.print(table)
     console.print(sets)
     console.print(f"{model}; see {folder / 'curves.png'}", markup=False)

@@ -18,6 +18,7 @@ from rwkv_edge.cli.loading import (
     VariantOption,
     WeightsOption,
 )
+from rwkv_edge.cli.outputs import writable_file
 from rwkv_edge.cli.ranges import at_least, between
 from rwkv_edge.config import DEFAULT_CONFIDENCE
 
@@ -60,7 +61,10 @@ def run(
     ] = False,
     json: Annotated[
         str | None,
-        typer.Option(help="Write one JSON line per frame to this file, or to - (standard output)."),
+        typer.Option(
+            help="Write one JSON line per frame to this file, or to - (standard output).",
+            callback=writable_file,
+        ),
     ] = None,
     conf: Annotated[
         float,
@@ -107,7 +111,6 @@ def run(
             _refuse_overwriting(frames, *(output / result for result in _RESULTS))
             _refuse_strangers(output)
         if json not in (None, "-"):
-            check_writable(Path(json).parent)
             _refuse_overwriting(frames, Path(json))
         sinks: list[Sink] = []
         if show:

@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
+from rwkv_edge.cli.outputs import writable_file
+
 
 def split(
     data: Annotated[Path, typer.Option(help="A folder with images/ and masks/; stays as it is.")],
     output: Annotated[
-        Path | None, typer.Option(help="YAML to write. Default: DATA.yaml, beside the folder.")
+        Path | None,
+        typer.Option(
+            help="YAML to write. Default: DATA.yaml, beside the folder.", callback=writable_file
+        ),
     ] = None,
     fractions: Annotated[
         str, typer.Option(help="Shares of train, val and test, which add up to 1.")
@@ -35,9 +40,11 @@ def split(
     """
     from rwkv_edge.data.pairs import load_dataset
     from rwkv_edge.data.split import (
+        SPLITS,
         check_fractions,
         groups_by_csv,
         groups_by_pattern,
+        list_path,
         split_pairs,
         write_split,
     )
@@ -50,8 +57,14 @@ def split(
     target = output or data.resolve().parent / f"{data.resolve().name}.yaml"
     if target.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--output {target}: must end in .yaml")
-    if target.exists() and not force:
-        raise UsageError(f"{target} exists; add --force to replace it, or choose another --output")
+    lists = [list_path(target, name) for name, share in zip(SPLITS, shares, strict=True) if share]
+    for file in (target, *lists):
+        if file.is_dir():
+            raise UsageError(f"{file} is a folder; choose another --output")
+        if file.exists() and not force:
+            raise UsageError(
+                f"{file} exists; add --force to replace it, or choose another --output"
+            )
 
     dataset = load_dataset(data)
     if "all" not in dataset.splits:

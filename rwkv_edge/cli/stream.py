@@ -100,8 +100,7 @@ def stream(
 
     from rwkv_edge.cli.live_page import live_page
     from rwkv_edge.cli.loading import open_runner
-    from rwkv_edge.errors import SourceError, UsageError
-    from rwkv_edge.files import check_writable
+    from rwkv_edge.errors import SourceError
     from rwkv_edge.memory import limit_arenas
     from rwkv_edge.video.capture import Capture
     from rwkv_edge.video.inference import Inference
@@ -117,11 +116,6 @@ def stream(
     source_input = parse_live(source, credentials=credentials, transport=rtsp_transport, rate=fps)
     published = parse_output(output_rtsp, output_credentials) if output_rtsp else None
     controls = Controls(View(conf, alpha, recording=record is not None))
-    for option, path in (("--json", json), ("--summary", summary)):
-        if path not in (None, "-"):
-            if Path(path).is_dir():
-                raise UsageError(f"{option} {path}: is a folder; name a file in it")
-            check_writable(Path(path).parent)
     limit_arenas()
     with ExitStack() as stack:
         stop = stack.enter_context(_ended_by_signals())

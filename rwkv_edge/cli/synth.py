@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -87,7 +88,7 @@ def _write_images(
     with progress_bar("rendering", count) as advance:
         write_dataset(output, count, size, seed, lambda _: advance(), polyps)
     print(f"wrote {count} images with masks to {output}")
-    print(f"next: rwkv-edge train --data YOUR_DATA --extra {output}")
+    print(f"next: rwkv-edge train --data YOUR_DATA --extra {shlex.quote(str(output))}")
 
 
 def _write_clip(
@@ -108,7 +109,7 @@ def _write_clip(
             write_image(masks / f"{index:06d}.png", frame.mask)
             advance()
     print(f"wrote {path}, {frames} frames, with their masks in {masks}")
-    print(f"next: rwkv-edge run --source {path}")
+    print(f"next: rwkv-edge run --source {shlex.quote(str(path))}")
 
 
 def _remove_earlier(output: Path, count: int, *, is_clip: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,9 @@ from typing import Annotated
 import typer
 
 from rwkv_edge.cli.ranges import above, at_least, between
-from rwkv_edge.config import DEFAULT_TEACHER_SHARE
+from rwkv_edge.config import DEFAULT_TEACHER_SHARE, MAX_BATCH, VARIANTS
 from rwkv_edge.files import check_run_name
+from rwkv_edge.weights import shipped_checkpoint
 
 _DATA, _NETWORK, _COURSE = "Data", "Network", "Course"
 _AUGMENTATION, _TEACHER, _MACHINE = "Augmentation", "Teacher", "Machine"
@@ -75,7 +77,7 @@ def train(
         int,
         typer.Option(
             help="Images in an update, over all processes.",
-            callback=at_least(1),
+            callback=between(1, MAX_BATCH),
             rich_help_panel=_COURSE,
         ),
     ] = 8,
@@ -83,14 +85,16 @@ def train(
         int,
         typer.Option(
             help="Compute a batch in this many parts, for a GPU of little memory.",
-            callback=at_least(1),
+            callback=between(1, MAX_BATCH),
             rich_help_panel=_MACHINE,
         ),
     ] = 1,
     lr: Annotated[
         float,
         typer.Option(
-            help="Highest learning rate of AdamW.", callback=above(0), rich_help_panel=_COURSE
+            help="Highest learning rate of AdamW.",
+            callback=above(0, at_most=1),
+            rich_help_panel=_COURSE,
         ),
     ] = 1e-3,
     device: Annotated[
@@ -148,9 +152,10 @@ def train(
         ),
     ] = False,
     init: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Weights to start from; an upstream ImageNet encoder will do.",
+            help="Weights to start from: tiny, small, base, unet (shipped), a checkpoint, or an "
+            "upstream ImageNet encoder. A smaller RWKV-UNet grows into a larger one.",
             rich_help_panel=_NETWORK,
         ),
     ] = None,
@@ -251,7 +256,7 @@ def train(
             cuda_graph=cuda_graph,
             ema_decay=ema_decay,
             seed=seed,
-            init=init.resolve() if init else None,
+            init=_weights_of(init) if init else None,
             teachers=tuple(
                 str(Path(given).resolve()) if Path(given).exists() else given
                 for given in teacher or ()
@@ -272,4 +277,13 @@ def train(
         return
     print(f"best weights: {best}")
     print(f"pictures: {folder}/training.png, {folder}/curves.png, {folder}/validation.png")
-    print(f"next: rwkv-edge eval --data {settings.data} --weights {best}")
+    words = ["rwkv-edge", "eval", "--data", str(settings.data), "--weights", str(best)]
+    print(f"next: {shlex.join(words)}")
+
+
+def _weights_of(given: str) -> Path:
+    """Return the file that `--init` means: a file's path comes before a variant's name."""
+    path = Path(given)
+    if given in VARIANTS and not path.exists():
+        return shipped_checkpoint(given, "give the file with --init FILE").resolve()
+    return path.resolve()

@@ -31,7 +31,7 @@ _WEBP_START, _WEBP_LOSSLESS = b"RIFF", b"VP8L"
 _EXIF_MARKS = (b"Exif", b"eXIf", b"EXIF")
 """In JPEG, PNG and WebP."""
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TIFF_MINISWHITE = 0
+_TIFF_MINISWHITE, _TIFF_ORIENTATION = 0, 274
 _TIFF_COLOURS = (_TIFF_MINISWHITE, 1, 2, 3)
 """Photometric tag: grey two ways, RGB, palette. The rest (YCbCr, CMYK) is left to OpenCV."""
 _TIFF_COMPRESSIONS = (1, 8, 32773, 32946)
@@ -58,11 +58,20 @@ def is_whole(content: bytes) -> bool:
     return True
 
 
-def is_lossy(start: bytes) -> bool:
-    """Tell by its first 16 bytes whether a file's format changes levels: JPEG, or lossy WebP."""
-    if start.startswith(_WEBP_START):
-        return start[12:16] != _WEBP_LOSSLESS
-    return start.startswith(_JPEG_START)
+def is_lossy(content: bytes) -> bool:
+    """Tell whether a file's format changes levels: JPEG, or lossy WebP."""
+    if content.startswith(_WEBP_START):
+        return _WEBP_LOSSLESS not in _webp_chunks(content)
+    return content.startswith(_JPEG_START)
+
+
+def _webp_chunks(content: bytes) -> Iterator[bytes]:
+    """Yield the name of each chunk; metadata may come before the pixels."""
+    position = 12
+    while position + 8 <= len(content):
+        name, length = struct.unpack_from("<4sI", content, position)
+        yield name
+        position += 8 + length + length % 2
 
 
 def decode_image(content: bytes) -> Pixels:
@@ -199,6 +208,8 @@ def _decode_tiff(
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page: Any = file.pages[0]
             _check_size(page.imagelength, page.imagewidth)  # a small file may claim gigabytes
+            if page.tags.valueof(_TIFF_ORIENTATION, 1) != 1:  # OpenCV heeds it, tifffile does not
+                raise DataError("its orientation tag turns it; save it upright, without the tag")
             if page.photometric == _TIFF_MINISWHITE and not allow_inverted:
                 # tifffile marks boolean masks so, yet means 1 by lesion; scanners mean 0
                 raise DataError("a TIFF mask that calls 0 white; store it as PNG")

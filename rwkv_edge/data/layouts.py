@@ -60,17 +60,17 @@ def find_layout(folder: Path) -> Layout | None:
 
 
 def listed_names(listing: Path) -> list[str]:
-    """Return what a list names, one to a line.
+    """Return what a list names, one to a line, blanks around it included.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
         # file names need not be UTF-8; Python holds their odd bytes as surrogates
-        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     except OSError as error:
         raise DataError(f"{listing}: cannot be read ({error})") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line for line in lines if line.strip()]
 
 
 def listed(listing: Path, folder: Path) -> list[Path]:
@@ -80,7 +80,7 @@ def listed(listing: Path, folder: Path) -> list[Path]:
         DataError: the list cannot be read, or names a file that is not there.
     """
     files = {bare_name(file): file for file in slice_files(folder)}
-    names = [bare_name(Path(line)) for line in listed_names(listing)]
+    names = [bare_name(Path(line.strip())) for line in listed_names(listing)]
     missing = [name for name in names if name not in files]
     if missing:
         raise DataError(f"{listing}: {len(missing)} files are not in {folder}, as {missing[0]}")

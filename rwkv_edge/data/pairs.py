@@ -231,14 +231,17 @@ def _load_yaml(path: Path) -> DataSet:
             raise DataError(f"{path}: '{key}' must be the name of a folder or file")
     names = class_names(spec.get("names", ["polyp"]), path)
     root = path.parent / (spec.get("path") or ".")
-    found = {}
+    found: dict[str, Matched] = {}
     for split in SPLIT_FOLDERS:
         place = spec.get(split)
-        if place:
-            is_list = place.endswith(".txt")
-            found[split] = (
-                _match_listed(path.parent / place, root) if is_list else _match(root / place)
-            )
+        if not place:
+            continue
+        is_list = place.endswith(".txt")
+        key, folder = ("path", root) if is_list else (split, root / place)
+        if not folder.is_dir():
+            found[split] = [], [f"{path}: '{key}' names {folder}, and there is no such folder"]
+        else:
+            found[split] = _match_listed(path.parent / place, root) if is_list else _match(folder)
     volumes = spec.get(_VOLUMES) and slice_files(root / spec[_VOLUMES])
     if volumes == []:
         raise DataError(f"{path}: no .npz or .h5 files in {root / spec[_VOLUMES]}")
@@ -258,17 +261,20 @@ def _match_listed(listing: Path, folder: Path) -> Matched:
     try:
         if slice_files(folder) and not pair_folders(folder):
             return _pairs_of(listed(listing, folder)), []
-        names = listed_names(listing)
+        lines = listed_names(listing)
     except DataError as error:
         return [], [str(error)]
     pairs, problems = _match(folder)
     by_name = {pair.name: pair for pair in pairs}
+    names = [line if line in by_name else line.strip() for line in lines]
     if not problems:
         problems = [f"{listing}: no image {n} in {folder}" for n in names if n not in by_name]
     return [by_name[name] for name in names if name in by_name], problems
 
 
 def _match(folder: Path) -> Matched:
+    if not folder.is_dir():
+        return [], [f"{folder}: no such folder"]
     found = pair_folders(folder)
     if not found:
         if slices := slice_files(folder):

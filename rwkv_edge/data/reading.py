@@ -65,8 +65,7 @@ def changes_levels(path: Path) -> bool:
         DataError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return is_lossy(file.read(16))
+        return is_lossy(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
 

@@ -76,7 +76,7 @@ def groups_by_csv(pairs: Sequence[Pair], file: Path) -> list[str]:
         raise DataError(f"{file}: cannot be read as CSV ({error})") from error
     groups, problems = [], []
     for pair in pairs:
-        own = found.get(pair.name, set()) | found.get(pair.image.stem, set())
+        own = found.get(pair.name.strip(), set()) | found.get(pair.image.stem.strip(), set())
         groups.append(min(own, default=""))
         if len(own) != 1:
             several = f"is in the groups {', '.join(sorted(own))}" if own else "has no group"
@@ -172,6 +172,11 @@ def _deal(
     return owner, missing
 
 
+def list_path(target: Path, split: str) -> Path:
+    """Return the file that `write_split` lists a split in."""
+    return target.with_name(f"{target.stem}-{split}.txt")
+
+
 def write_split(
     target: Path, folder: Path, splits: dict[str, list[Pair]], names: tuple[str, ...]
 ) -> None:
@@ -184,13 +189,17 @@ def write_split(
         names: the classes.
 
     Raises:
+        DataError: an image's name has a line break in it, which a list cannot hold.
         OutputError: they cannot be written.
     """
+    listed = [pair.name for pairs in splits.values() for pair in pairs]
+    broken = [name for name in listed if set(name) & {"\n", "\r"}]
+    raise_problems(folder, [f"{name!r}: rename it, without the line break" for name in broken])
     here, there = target.parent.resolve(), folder.resolve()
     below = there.is_relative_to(here)
     spec: dict[str, object] = {"path": os.path.relpath(there, here) if below else str(there)}
     for split, pairs in splits.items():
-        listing = target.with_name(f"{target.stem}-{split}.txt")
+        listing = list_path(target, split)
         with atomic_path(listing) as temporary:
             lines = "".join(f"{pair.name}\n" for pair in pairs)
             temporary.write_text(lines, encoding="utf-8", errors="surrogateescape")

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rwkv_edge.cache import require_private
+from rwkv_edge.config import ENGINE_SUFFIXES
 from rwkv_edge.doctor.finding import Finding
 from rwkv_edge.doctor.jetson import is_jetson
 from rwkv_edge.errors import BackendError
@@ -133,7 +134,7 @@ def plugin(cache: Path) -> Iterator[Finding]:
     build = "rwkv-edge plugin build"
     if compiled is not None:
         made = f"compiled for {', '.join(compiled.architectures)} with TensorRT {compiled.headers}"
-        if found is not None and found.architecture not in compiled.architectures:
+        if found is not None and not compiled.runs_on(found.architecture):
             reason = f"{made}, but this GPU is {found.architecture}"
             yield Finding("Plugin", "problem", reason, f"{build} --arch {found.architecture}")
         else:
@@ -150,7 +151,8 @@ def plugin(cache: Path) -> Iterator[Finding]:
 
 def engines(cache: Path, here: Path) -> Iterator[Finding]:
     """Compare each engine in the cache and the working folder with this machine."""
-    paths = sorted({*cache.rglob("*.engine"), *here.glob("*.engine")})
+    files = {*cache.rglob("*"), *here.glob("*")}
+    paths = sorted(path for path in files if path.suffix in ENGINE_SUFFIXES)
     if not paths:
         yield Finding("Engines", "ok", f"none in {cache} and {here}")
     for path in paths:

@@ -13,8 +13,7 @@ import numpy as np
 from rwkv_edge.config import RESEARCH_USE
 from rwkv_edge.data.pairs import read_pair
 from rwkv_edge.drawing import TRUTH_COLOUR, draw_contour, draw_mask, line_width
-from rwkv_edge.evaluation.bootstrap import Interval
-from rwkv_edge.evaluation.compare import METRICS, NOT_ENOUGH, SAME, Comparison, Difference
+from rwkv_edge.evaluation.compare import METRICS, Comparison, Difference, Latency
 from rwkv_edge.evaluation.evaluate import ImageScore
 from rwkv_edge.evaluation.regions import MIN_OVERLAP, SIZES
 from rwkv_edge.preprocess import UInt8Array
@@ -64,16 +63,6 @@ class Contestant:
     labels: Labels
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Time for a frame, preprocessing to mask: B divided by A, and what to think of it."""
-
-    ratio: Interval
-    verdict: str
-    rounds: int
-    machine: str
-
-
 def comparison_page(
     comparison: Comparison, sides: tuple[Contestant, Contestant], latency: Latency, data: str
 ) -> str:
@@ -121,7 +110,7 @@ def _span(side: str) -> str:
 
 def _tag(winner: str) -> str:
     colour = _COLOURS.get(winner, "#777")
-    words = winner if winner in (NOT_ENOUGH, SAME) else f"{winner} wins"
+    words = f"{winner} wins" if winner in _COLOURS else winner
     return f'<span class="tag" style="background:{colour}">{words}</span>'
 
 
@@ -138,11 +127,10 @@ def _card(found: Difference) -> str:
 
 
 def _latency_card(a: Contestant, b: Contestant, latency: Latency) -> str:
-    winner = SAME
-    if latency.ratio.excludes(1):
-        winner = "B" if latency.ratio.value < 1 else "A"
     values = [(f"{side.median_ms:.1f} ms", f"p90 {side.p90_ms:.1f} ms") for side in (a, b)]
-    return _boxed("Latency", "median of a frame, lower is better", winner, values, latency.verdict)
+    return _boxed(
+        "Latency", "median of a frame, lower is better", latency.winner, values, latency.verdict
+    )
 
 
 def _boxed(

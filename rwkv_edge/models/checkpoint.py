@@ -96,37 +96,45 @@ def load_model(path: Path, variant: str | None = None) -> tuple[nn.Module, Check
 
     Args:
         path: weights.
-        variant: what the caller expects; needed where the file does not say it (upstream ones).
+        variant: what the caller expects; None: any, which upstream files show by their tensors.
 
     Returns:
         The network in evaluation mode, in float32, and what the file says about itself.
 
     Raises:
-        CheckpointError: missing, damaged, or of another variant than `variant`.
+        CheckpointError: missing, damaged, of another variant than `variant`, or of none.
     """
     info = read_info(path)
     if info is None:
-        if variant is None:
-            if not path.is_file():
-                raise CheckpointError(f"{path}: no such file")
-            raise CheckpointError(
-                f"{path}: does not say which variant it is; add --variant {'|'.join(VARIANTS)}"
-            )
-        state = _read(path)
-        if _is_encoder(state):
-            raise CheckpointError(f"{path}: holds an encoder alone; use it with train --init")
-        head = state.get("final_conv.weight")
-        classes = 1 if head is None else head.shape[0]
-        numbered = ("background", *(f"class {number}" for number in range(1, classes)))
-        info = CheckpointInfo(variant, classes, numbered if classes > 1 else CheckpointInfo.names)
-        model = create_model(variant, info.num_classes)
-        load_checkpoint(model, state)
-        return model.eval(), info
+        return _load_foreign(path, variant)
     if variant is not None and info.variant != variant:
         raise CheckpointError(f"{path}: holds a '{info.variant}', not a '{variant}'")
     model = create_model(info.variant, info.num_classes)
     load_checkpoint(model, path)
     return model.eval(), info
+
+
+def _load_foreign(path: Path, variant: str | None) -> tuple[nn.Module, CheckpointInfo]:
+    """Load what does not say which variant it is: names and shapes fit one at most."""
+    state = _read(path)
+    if _is_encoder(state):
+        raise CheckpointError(f"{path}: holds an encoder alone; use it with train --init")
+    head = state.get("final_conv.weight")
+    classes = 1 if head is None or not head.ndim else max(1, len(head))
+    numbered = ("background", *(f"class {number}" for number in range(1, classes)))
+    names = numbered if classes > 1 else CheckpointInfo.names
+    for candidate in (variant,) if variant else VARIANTS:
+        model = create_model(candidate, classes)
+        try:
+            load_checkpoint(model, state)
+        except CheckpointError as error:
+            if variant:
+                raise CheckpointError(f"{path}: {error}") from error
+        else:
+            return model.eval(), CheckpointInfo(candidate, classes, names)
+    raise CheckpointError(
+        f"{path}: its tensors are not those of {', '.join(VARIANTS[:-1])} or {VARIANTS[-1]}"
+    )
 
 
 def load_checkpoint(model: nn.Module, weights: Path | str | Mapping[str, Tensor]) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib
 import importlib.util
+import platform
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt-rtx"
 _MODULES = {TENSORRT: "tensorrt", TENSORRT_RTX: "tensorrt_rtx"}
+
+_ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
+"""The field e_machine of a library's header, by `platform.machine()`."""
 
 _links: list[tempfile.TemporaryDirectory[str]] = []
 _loaded: dict[str, str] = {}
@@ -92,6 +96,7 @@ def load_plugin(backend: Backend, library: Path) -> None:
         BackendError: it cannot be loaded, holds another plugin or version, or another build of it
             was loaded before.
     """
+    _check_machine(library)
     registry: trt.IPluginRegistry = backend.module.get_plugin_registry()
     sha256 = file_sha256(library)
     if len(_missing(registry)) < len(NAMES):
@@ -112,6 +117,19 @@ def load_plugin(backend: Backend, library: Path) -> None:
             f"{VERSION} in it; rwkv-edge plugin build makes it anew"
         )
     _loaded[backend.name] = sha256
+
+
+def _check_machine(library: Path) -> None:
+    """Raise BackendError for a library of another processor: copied from a PC to a Jetson, say."""
+    with library.open("rb") as file:
+        header = file.read(20)
+    made_for = _ELF_MACHINES.get(int.from_bytes(header[18:20], "little"), "another processor")
+    here = platform.machine()
+    if header[:4] == b"\x7fELF" and here in _ELF_MACHINES.values() and made_for != here:
+        raise BackendError(
+            f"{library}: compiled for {made_for}, this machine is {here}; compile it here with "
+            "rwkv-edge plugin build"
+        )
 
 
 def _missing(registry: trt.IPluginRegistry) -> list[str]:

@@ -64,6 +64,35 @@ class BuiltEngine:
     plugin_layers: tuple[str, ...]
 
 
+def check_target(backend: Backend, target: Target) -> None:
+    """Refuse what the backend cannot build for, before any work is done for it.
+
+    Raises:
+        UsageError: a compute capability or an option that the backend does not have.
+        BackendError: it needs the GPU that it builds for, and there is none here.
+    """
+    if target.timing_cache is not None and backend.name == TENSORRT_RTX:
+        raise UsageError(f"--timing-cache: {TENSORRT_RTX} times nothing when it builds")
+    if target.compute_capability is None:
+        if backend.name == TENSORRT and find_gpu() is None:
+            raise BackendError(
+                "tensorrt builds on the GPU that it builds for, and there is none here"
+            )
+        return
+    known = getattr(backend.module, "ComputeCapability", None)
+    if backend.name != TENSORRT_RTX or known is None:
+        raise UsageError(
+            f"--compute-capability: {backend.name} builds for the GPU that it runs on; "
+            f"--backend {TENSORRT_RTX} builds ahead of time"
+        )
+    if not hasattr(known, _rtx_name(target.compute_capability)):
+        offered = [f"{n[2:-1]}.{n[-1]}" for n in known.__members__ if n.startswith("SM")]
+        raise UsageError(
+            f"--compute-capability {target.compute_capability}: {TENSORRT_RTX} {backend.version} "
+            f"builds for {', '.join(offered)}; for another GPU, build on it"
+        )
+
+
 def build_engine(
     backend: Backend,
     model: bytes,
@@ -81,9 +110,11 @@ def build_engine(
         advance: called after each step of TensorRT's.
 
     Raises:
-        UsageError: a compute capability or an option that the backend does not have.
-        BackendError: the parser or the builder refuses; the message names the layer.
+        UsageError: as `check_target`.
+        BackendError: as `check_target`; or the parser or the builder refuses, and the message names
+            the layer.
     """
+    check_target(backend, target)
     logger = make_logger(backend)
     trt_ = backend.module
     try:
@@ -119,26 +150,16 @@ def build_engine(
 def _aim(backend: Backend, config: trt.IBuilderConfig, target: Target) -> None:
     if target.workspace is not None:
         config.set_memory_pool_limit(backend.module.MemoryPoolType.WORKSPACE, target.workspace)
-    if target.timing_cache is not None and backend.name == TENSORRT_RTX:
-        raise UsageError(f"--timing-cache: {TENSORRT_RTX} times nothing when it builds")
     if target.compute_capability is None:
         return
     rtx: Any = config  # what follows is TensorRT-RTX's alone
-    known = getattr(backend.module, "ComputeCapability", None)
-    name = "SM" + target.compute_capability.replace(".", "")
-    if backend.name != TENSORRT_RTX or known is None:
-        raise UsageError(
-            f"--compute-capability: {backend.name} builds for the GPU that it runs on; "
-            f"--backend {TENSORRT_RTX} builds ahead of time"
-        )
-    if not hasattr(known, name):
-        offered = [f"{n[2:-1]}.{n[-1]}" for n in known.__members__ if n.startswith("SM")]
-        raise UsageError(
-            f"--compute-capability {target.compute_capability}: {TENSORRT_RTX} {backend.version} "
-            f"builds for {', '.join(offered)}; for another GPU, build on it"
-        )
+    known = backend.module.ComputeCapability
     rtx.num_compute_capabilities = 1
-    rtx.set_compute_capability(getattr(known, name), 0)
+    rtx.set_compute_capability(getattr(known, _rtx_name(target.compute_capability)), 0)
+
+
+def _rtx_name(compute_capability: str) -> str:
+    return "SM" + compute_capability.replace(".", "")
 
 
 def _add_profile(
@@ -234,6 +255,4 @@ def _explain(backend: Backend, errors: list[str]) -> str:
             f"{backend.name} finds no way to run layer '{node[1]}'; raise --workspace (in MiB), or "
             "try another --precision"
         )
-    if find_gpu() is None and backend.name == TENSORRT:
-        return "tensorrt builds on the GPU that it builds for, and there is none here"
     return f"{backend.name} {backend.version} failed: {errors[-1] if errors else text}"

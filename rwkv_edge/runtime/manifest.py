@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rwkv_edge import __version__
-from rwkv_edge.config import NORMALISATION
+from rwkv_edge.config import DEFAULT_MAX_DICE_DROP, NORMALISATION
 from rwkv_edge.errors import BackendError
 from rwkv_edge.files import file_sha256, write_json
 from rwkv_edge.runtime.machine import Gpu
@@ -28,6 +28,8 @@ PREPROCESSING = (
     f"RGB mean {NORMALISATION.mean} std {NORMALISATION.std} of 0..1"
 )
 _DIGEST = "manifest_sha256"
+ALLOWED_DROP = "max_dice_drop"
+"""In the gate: the loss of Dice that the engine was allowed."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Manifest:
     """Of that GPU, in its power mode; None where 'gpu' is, and in manifests from before this."""
     rwkv_edge_version: str = __version__
     format: int = FORMAT
+
+    @property
+    def max_dice_drop(self) -> float:
+        """What the engine may lose of Dice; where the gate does not say it, the default."""
+        return float((self.gate or {}).get(ALLOWED_DROP, DEFAULT_MAX_DICE_DROP))
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,10 @@ class Plugin:
     sources: str
     """Hash of the sources."""
 
+    def runs_on(self, architecture: str) -> bool:
+        """Tell whether it was compiled for a GPU, '87'; what is compiled when loaded is slow."""
+        return architecture in self.architectures
+
 
 def default_folder(cache: Path) -> Path:
     """Return where the plugin of these sources belongs inside the cache."""

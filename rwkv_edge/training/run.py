@@ -16,6 +16,7 @@ from rwkv_edge.files import make_folder
 from rwkv_edge.memory import peak_bytes
 from rwkv_edge.models import CheckpointInfo, Segmenter, create_model, load_checkpoint
 from rwkv_edge.models.checkpoint import save_checkpoint
+from rwkv_edge.models.warm_start import start_from
 from rwkv_edge.preprocess import UInt8Array
 from rwkv_edge.training.augment import augment, resize, to_pixels
 from rwkv_edge.training.depthwise import quicken_depthwise
@@ -78,7 +79,9 @@ class Run:
         torch.manual_seed(settings.seed)
         model = create_model(settings.variant, data.num_classes)
         if settings.init:
-            load_checkpoint(model, settings.init)
+            done = start_from(model, settings.variant, settings.init)
+            if done and processes.leads:
+                print(f"starting from {done}", flush=True)
         make_folder(folder / "weights")
         self.pictures = self._load(pairs, "reading training images")
         self.validation = self._load(judges, "validation")

@@ -29,6 +29,14 @@ _AGREEING_ON_MORE = 10  # a larger one shows what was hidden: each of these must
 _LIT_LOOKS = 3
 """Looks in which a pixel must have been bright: a flash, a menu or a damaged frame is in fewer."""
 _BORDER = 16  # what surrounds a field of view is mostly not brighter: black as video has it
+_STEP, _STEP_SHARE = 40, 0.6
+"""From a field of view to its border, within a fiftieth of the frame: levels, and the share of what
+is bright a little further in. A shadow ends softer."""
+_SHARP = 0.5  # share of a new edge that must be such a step: dark tissue lies along the rest
+_RIM = 25  # one part in so many of the shorter side: where a border that comes in covers first
+_RIM_DARKER = (
+    0.05  # of it, from which a border may have come; a smaller view leaves a tenth or more
+)
 _SURE_OF_LESS = 5  # frames in a row that must show the same border before it is believed
 _SURE_OF_WHOLE = 100  # frames at the start before a bright screen counts as the picture
 _MIN_PART = 0.01  # of the frame: smaller than this are letters, which are not joined to anything
@@ -106,12 +114,15 @@ class FieldOfViewTracker:
         self._disagreeing = 0
         self._border: FieldOfView | None = None
         self._bordered = 0
+        self._rim = np.zeros((0, 0), bool)
+        self._rim_of: FieldOfView | None = None
+        self._rim_dark = 0.0
 
     @property
     def is_settled(self) -> bool:
         """Whether enough frames were seen to tell a field of view from a flash or a screen."""
         whole = self._found is not None and self._found.whole
-        if whole and (self._frames < _SURE_OF_WHOLE or self._bordered):
+        if self._bordered or (whole and self._frames < _SURE_OF_WHOLE):
             return False
         return self._frames >= _LIT_LOOKS
 
@@ -127,12 +138,17 @@ class FieldOfViewTracker:
             self._size = size
         self._frames += 1
         is_look = self._frames <= _SETTLING or self._frames % _LOOK_EVERY == 0
-        if not is_look and self._found and not self._found.whole:
+        rim_dark = self._dark_share_of_rim(image)
+        may_be_bordered = self._bordered > 0 or rim_dark > self._rim_dark + _RIM_DARKER
+        if self._found and not is_look and not may_be_bordered:
+            self._rim_dark = min(self._rim_dark, rim_dark)
             return self._found
         present = self._shrunk(image)
         if self._is_bordered_again(present):
             return self._found
-        if not is_look and self._found:
+        if not self._bordered:
+            self._rim_dark = rim_dark
+        if self._found and not is_look:
             return self._found
         self._remember(present)
         seen = self._seek(self._bright[0])
@@ -152,26 +168,53 @@ class FieldOfViewTracker:
                 self._found, self._disagreeing = seen, 0
         return self._found
 
+    def _dark_share_of_rim(self, image: UInt8Array) -> float:
+        """Look at few pixels: cheap, since every frame needs it."""
+        if self._found is None:
+            return 0.0
+        step = max(1, max(self._size) // _WORK_SIDE)
+        if self._rim_of is not self._found:
+            region = self._found.region[::step, ::step]
+            side = 2 * (min(region.shape) // _RIM) + 1
+            core = cv2.erode(region, np.ones((side, side), np.uint8), borderValue=0)
+            self._rim_of, self._rim, self._rim_dark = self._found, region > core, 0.0
+        brightest = image[::step, ::step][self._rim].max(axis=1)
+        return float((brightest <= _DARK).mean()) if brightest.size else 1.0
+
     def _is_bordered_again(self, present: UInt8Array) -> bool:
-        """Follow at once where a whole picture got a black border: the screen was none.
+        """Follow at once where a border has come into the view: what was there was a screen.
 
         Waiting until what was bright there is forgotten would show for half a minute what a
         processor writes on that border.
         """
-        if self._found is None or not self._found.whole:
-            self._bordered = 0
-            return False
-        seen = self._seek(present)
-        if seen is None or seen.whole or not _is_dark_around(seen, present):
+        less = self._less(present)
+        if less is None:
             self._border, self._bordered = None, 0
             return False
-        same = self._border is not None and _is_same(seen, self._border)
-        self._border, self._bordered = seen, self._bordered + 1 if same else 1
+        same = self._border is not None and _is_same(less, self._border)
+        self._border, self._bordered = less, self._bordered + 1 if same else 1
         if self._bordered < _SURE_OF_LESS:
             return False
         self._bright = np.repeat(present[None], _LIT_LOOKS, axis=0)
-        self._found, self._disagreeing, self._bordered = seen, 0, 0
+        self._found, self._disagreeing, self._bordered = less, 0, 0
         return True
+
+    def _less(self, present: UInt8Array) -> FieldOfView | None:
+        """Return what a border leaves of the view found before; None where there is none."""
+        found, seen = self._found, self._seek(present)
+        if found is None or seen is None or seen.whole or not _is_dark_around(seen, present):
+            return None
+        if found.whole:
+            return seen
+        both = cv2.bitwise_and(found.region, seen.region).astype(np.uint8, copy=False)
+        area = cv2.countNonZero(both)
+        # what a shadow leaves is smaller, too
+        if not _MIN_SHARE * both.size <= area < _SAME * found.area or not _is_cut_sharply(
+            found, seen, present
+        ):
+            return None
+        left, top, width, height = cv2.boundingRect(both)
+        return FieldOfView((left, top, width, height), both, False)
 
     def _shrunk(self, image: UInt8Array) -> UInt8Array:
         """Return (h, w) of a small copy, the brightest channel of each pixel."""
@@ -228,9 +271,32 @@ class FieldOfViewTracker:
 
 
 def _is_dark_around(view: FieldOfView, small: UInt8Array) -> bool:
-    region = cv2.resize(view.region, small.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    around = small[region == 0]
+    around = small[_shrink_region(view, small) == 0]
     return around.size > 0 and float(np.median(around)) <= _BORDER
+
+
+def _is_cut_sharply(found: FieldOfView, seen: FieldOfView, small: UInt8Array) -> bool:
+    """Tell whether the edge of `seen` within `found` is a mask's: a step, not a fading light."""
+    before, region = _shrink_region(found, small), _shrink_region(seen, small)
+    core = cv2.erode(region, np.ones((3, 3), np.uint8), borderValue=255)
+    rest = 255 - cv2.dilate(region, np.ones((3, 3), np.uint8))
+    step = _mean_nearby(small, core, 7) - _mean_nearby(small, rest, 7)
+    least = np.maximum(_STEP, _STEP_SHARE * _mean_nearby(small, core, 21))
+    within = cv2.erode(before, np.ones((9, 9), np.uint8), borderValue=0)
+    new_edge = (region > core) & (within > 0)
+    return bool(new_edge.any()) and float((step >= least)[new_edge].mean()) >= _SHARP
+
+
+def _mean_nearby(small: UInt8Array, where: np.ndarray, side: int) -> np.ndarray:
+    """Return (h, w), the mean around each pixel of those that are in `where`."""
+    inside = (where > 0).astype(np.float32)
+    total, count = (cv2.blur(part, (side, side)) for part in (small * inside, inside))
+    return np.asarray(total / np.maximum(count, 1e-6), np.float32)
+
+
+def _shrink_region(view: FieldOfView, small: UInt8Array) -> UInt8Array:
+    region = cv2.resize(view.region, small.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return region.astype(np.uint8, copy=False)
 
 
 def _is_same(one: FieldOfView, other: FieldOfView | None) -> bool:

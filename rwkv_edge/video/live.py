@@ -21,6 +21,8 @@ class Signal(str, Enum):
     """Frames should have come and did not."""
     NO_SIGNAL = "NO SIGNAL"
     RECONNECTING = "RECONNECTING"
+    ENDED = "ENDED"
+    """A file has come to its end; nothing will follow."""
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,8 @@ class LivePipeline:
         age = now - newest.captured if newest else float("inf")
         if age <= self._stalled_after():
             return Signal.LIVE
+        if self._capture.finished:
+            return Signal.ENDED
         if not self._capture.connected:
             return Signal.RECONNECTING
         return Signal.STALLED if age <= NO_SIGNAL_S else Signal.NO_SIGNAL

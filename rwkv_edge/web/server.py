@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 import socket
 import threading
@@ -139,6 +140,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise OutputError(
+                f"--host {host}: this machine has no such address; 0.0.0.0 takes all that it has"
+            ) from error
         raise OutputError(
             f"cannot listen on {host} port {port}: {error.strerror or error}; choose another --port"
         ) from error

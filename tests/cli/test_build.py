@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from rwkv_edge.data.synth import render_image
 from rwkv_edge.files import file_sha256
 from rwkv_edge.runtime.backend import Backend
 from rwkv_edge.runtime.manifest import read_manifest
-from rwkv_edge.runtime.plugin import Plugin
+from rwkv_edge.runtime.plugin import LIBRARY, Plugin
 from rwkv_edge.weights import shipped_onnx
 from tests.cli.test_cli import fails
 
@@ -59,6 +60,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--onnx", "x.onnx", "--variant", "tiny"], "--onnx excludes"),
         (["--compute-capability", "sm_86"], "--compute-capability sm_86: give it as 8.7 or 87"),
         (["--imgsz", "100"], "not a positive multiple of 16"),
+        (["--output", "tiny.trt"], "--output tiny.trt: call it NAME.engine or .plan"),
     ],
 )
 def test_wrong_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +93,52 @@ def test_neither_tensorrt(
     code, line = fails(capsys, "build")
     assert code == 1
     assert "neither TensorRT nor TensorRT-RTX is installed" in line
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "advice"),
+    [
+        ("onnx", [], "needs the package 'onnx'; install it with pip install onnx"),
+        ("torch", ["--imgsz", "64"], "or give --onnx FILE, which rwkv-edge export wrote elsewhere"),
+    ],
+)
+def test_missing_packages(
+    missing: str,
+    words: list[str],
+    advice: str,
+    tensorrt_rtx: Backend,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    code, line = fails(capsys, "build", *words, *AHEAD)
+    assert code == 1
+    assert line.endswith(advice)
+
+
+def test_gpus_are_refused_before_any_work(
+    tensorrt_rtx: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--onnx", "none.onnx", "--backend", "tensorrt-rtx"]
+    code, line = fails(capsys, "build", *words, "--compute-capability", "8.7")
+    assert code == 2
+    assert "for another GPU, build on it" in line
+    cache = ["--timing-cache", "times", "--compute-capability", "8.6"]
+    assert "times nothing" in fails(capsys, "build", *words, *cache)[1]
+
+
+def test_a_plugin_for_other_gpus(
+    tensorrt_rtx: Backend, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine").mkdir()
+    library = Path("mine", LIBRARY)
+    library.write_bytes(b"")
+    made = {"architectures": ["75", "87"], "cuda": "", "headers": "", "sources": ""}
+    text = json.dumps({**made, "sha256": file_sha256(library)})
+    library.with_suffix(".json").write_text(text)
+    code, line = fails(capsys, "build", "--plugin", "mine", *AHEAD)
+    assert code == 1
+    assert "mine: compiled for 75, 87, but the engine is for 86; rwkv-edge plugin build" in line
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a" * 50])

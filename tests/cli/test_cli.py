@@ -62,6 +62,10 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         (["train"], "--data is missing"),
         (["train", "--resume", "--name", "none"], "no run to continue"),
         (["train", "--data", "x", "--lr", "-1"], "--lr -1: it must be above 0"),
+        (["train", "--data", "x", "--lr", "1e300"], "--lr 1e+300: it must be above 0, at most 1"),
+        (["train", "--data", "x", "--batch", "9" * 20], "it must lie between 1 and 4096"),
+        (["export", "--batch", "9" * 20], "it must lie between 1 and 4096"),
+        (["run", "--source", "x", "--imgsz", "160000"], "too large; at most 8192 x 8192"),
         (["train", "--data", "x", "--minutes", "0"], "--minutes 0: it must be above 0"),
         (["train", "--data", "x", "--minutes", "1", "--epochs", "2"], "exclude each other"),
         (

@@ -40,6 +40,10 @@ KEYS = {
     "reliability",
     "backend",
     "weights",
+    "data",
+    "split",
+    "confidence",
+    "input_size",
 }
 
 
@@ -98,7 +102,7 @@ def test_results(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (figures["backend"], figures["weights"]) == ("test 1.0", "shipped Tiny")
 
     kept = json.loads(Path("out/metrics.json").read_text())
-    assert figures.items() <= kept.items()
+    assert figures == kept
     assert (kept["split"], kept["confidence"], kept["input_size"]) == ("all", 0.5, [64, 64])
     with open("out/per_image.csv", newline="") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["found.png", "missed.png"]
@@ -107,6 +111,7 @@ def test_results(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert f"{figures['mean_dice']:.4f}" in captured.out
     assert "worst: missed.png, Dice 0.0000" in captured.out
+    assert captured.out.startswith("data, no split: images that the model was trained on may be")
     assert not lines(captured.err)
 
 
@@ -159,8 +164,10 @@ def test_split(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
             save_pair(Path("splits") / split, f"{index}")
         assert run("--data", "splits", "--output", "out") == 0
         assert json.loads(Path("out/metrics.json").read_text())["images"] == count
-        said = "splits: no 'val' split, so it is 'test' that is measured" in capsys.readouterr().err
+        captured = capsys.readouterr()
+        said = "splits: no 'val' split, so it is 'test' that is measured" in captured.err
         assert said is (split == "test")
+        assert captured.out.startswith(f"splits, split '{split}'\n")
     assert run("--data", "splits", "--limit", "2", "--output", "out") == 0
     assert json.loads(Path("out/metrics.json").read_text())["images"] == 2
     assert run("--data", "splits", "--split", "train", "--output", "out") == 0

@@ -47,6 +47,24 @@ def test_ranges(
             parsed(check, "--share", value)
 
 
+@pytest.mark.parametrize("check", [above(0), at_least(1)])
+def test_an_open_end_takes_what_libraries_take(check: Check) -> None:
+    assert parsed(check, "--share", "2147483647") == 2**31 - 1
+    for value in ("2147483648", "1e300"):
+        with pytest.raises(UsageError, match=r"it must be at most 2147483647$"):
+            parsed(check, "--share", value)
+
+
+@pytest.mark.parametrize("check", [between(1, 8), at_least(1), above(0)])
+def test_an_integer_larger_than_any_float(check: Check) -> None:
+    def command(batch: int = typer.Option(1, callback=check)) -> None: ...
+
+    app = typer.Typer()
+    app.command()(command)
+    with pytest.raises(UsageError, match=r"^--batch 10{400}: it must "):
+        app(["--batch", str(10**400)], standalone_mode=False)
+
+
 def test_a_value_is_shown_as_it_was_typed() -> None:
     for typed in ("2", "1.0000001", "123456789"):
         with pytest.raises(UsageError, match=rf"^--share {typed}: "):

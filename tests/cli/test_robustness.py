@@ -49,7 +49,10 @@ def test_two_data_sets(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert len(list(csv.DictReader(file))) == 2 * (1 + 2 * 5)
     assert cv2.imread("out/curves.png").std() > 5
     assert cv2.imread("out/corruptions.png").shape[1] == 5 * 256
-    assert f"{strong['relative_dice']:.4f}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{strong['relative_dice']:.4f}" in out
+    assert "strong, no split: " in out
+    assert "pale, no split: " in out
 
 
 def test_shipped_tiny(data: Path) -> None:
@@ -62,7 +65,7 @@ def test_shipped_tiny(data: Path) -> None:
     ("words", "code", "message"),
     [
         ("--data strong --only rain", 2, "--only rain: choose among exposure, "),
-        ("--data strong --seed -1", 2, "--seed -1: it must be 0 or more"),
+        ("--data strong --seed -1", 2, "--seed -1: it must lie between 0 and 4294967295"),
         ("--data strong --data strong", 2, "the same data set is given twice"),
         ("--data strong --model red.onnx", 1, "declare its input with --preprocess"),
         ("--data nothing", 1, "nothing: no such data set"),

@@ -87,13 +87,17 @@ def test_force() -> None:
         ("--data data --group-regex ^(seq)", 1, "1 groups cannot fill 3 splits"),
         ("--data data --output a.txt", 2, "--output a.txt: must end in .yaml"),
         ("--data data --output taken.yaml", 2, "taken.yaml exists; add --force"),
-        ("--data data --output taken.yaml/a.yaml", 1, "cannot create taken.yaml: File exists"),
+        ("--data data --output taken.yaml/a.yaml", 1, "cannot write into taken.yaml: Not a dir"),
+        ("--data data --output other.yaml", 2, "other-train.txt exists; add --force"),
+        ("--data data --output blocked.yaml --force", 2, "blocked-test.txt is a folder; choose"),
     ],
 )
 def test_refused_in_one_line(
     capsys: pytest.CaptureFixture[str], words: str, code: int, message: str
 ) -> None:
     Path("taken.yaml").write_text("names: [x]")
+    Path("other-train.txt").write_text("of another program")
+    Path("blocked-test.txt").mkdir()
     save_pair(Path("whole/train"), "a")
     before = sorted(Path().rglob("*"))
     assert run(*words.split()) == code

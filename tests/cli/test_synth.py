@@ -110,6 +110,7 @@ def test_force_without_a_record(capsys: pytest.CaptureFixture[str], record: str 
         ("--output out --size x9", 2, "--size x9: give SIDE or HEIGHTxWIDTH"),
         ("--output out --size 1x2x3", 2, "--size 1x2x3: give SIDE or HEIGHTxWIDTH"),
         ("--output out --size 8", 2, "an image must be at least 32 pixels each way"),
+        ("--output out --size 160000", 2, "an image has at most 8192 pixels each way"),
         ("--output out --count 0", 2, "--count 0: it must be 1 or more"),
         ("--output out --seed -1", 2, "the seed must not be negative"),
         ("--output out --polyps 9", 2, "a scene holds 0 to 3 polyps"),

@@ -161,12 +161,14 @@ class TestYaml:
             ("train: a\nnames: [[x]]", "'names' must list the classes"),
             ("train: a\nnames: {1: polyp, x: tool}", "'names' must list the classes"),
             ("train: a\nnames: [tool, 'polyp, flat']", "'names' with a comma"),
-            ("train: nowhere", "nowhere: needs a folder of images"),
+            ("train: .", "needs a folder of images"),
+            ("train: nowhere", "data.yaml: 'train' names {}/nowhere, and there is no such folder"),
+            ("path: gone\ntrain: a.txt\nval: b.txt", "data.yaml: 'path' names {}/gone, and there"),
         ],
     )
     def test_nonsense(self, tmp_path: Path, text: str, message: str) -> None:
         refused = refusal(write_yaml(tmp_path, text))
-        assert message in refused
+        assert message.format(tmp_path) in refused
         assert "\n" not in refused
 
     def test_not_text(self, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from rwkv_edge.data.reading import read_image, read_mask
+from rwkv_edge.data.reading import changes_levels, read_image, read_mask
 from rwkv_edge.errors import DataError
 from tests.data.pictures import (
     VOC_PALETTE,
@@ -307,6 +307,25 @@ class TestMasks:
             path = save_turned(tmp_path / f"a{suffix}", disc(), orientation)
             assert "save the mask upright" in refusal(path, read_mask)
         assert read_image(path).shape == (64, 48, 3)
+
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    @pytest.mark.parametrize("read", [read_image, read_mask])
+    def test_a_turned_tiff(self, tmp_path: Path, read: Any, compression: str | None) -> None:
+        path = tmp_path / "a.tif"
+        tag = (274, "H", 1, 6, True)
+        tifffile.imwrite(
+            path, disc(), extratags=[tag], compression=compression, photometric="minisblack"
+        )
+        assert "save it upright" in refusal(path, read)
+
+    @pytest.mark.parametrize(("quality", "lossy"), [(80, True), (101, False)])
+    def test_webp_with_metadata(self, tmp_path: Path, quality: int, lossy: bool) -> None:
+        """A header (VP8X) comes first then, and says neither."""
+        whole = cv2.imencode(".webp", picture(), [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+        path = tmp_path / "a.webp"
+        parts = b"VP8X" + struct.pack("<I", 10) + bytes(10) + whole[12:]
+        path.write_bytes(b"RIFF" + struct.pack("<I", len(parts) + 4) + b"WEBP" + parts)
+        assert changes_levels(path) is lossy
 
     def test_exif_on_a_palette(self, tmp_path: Path) -> None:
         path = save_palette_png(tmp_path / "a.png", LABELS, VOC_PALETTE)

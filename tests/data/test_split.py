@@ -108,6 +108,20 @@ class TestNamesThatAreNotUtf8:
             load_dataset(tmp_path / "a.yaml")
 
 
+class TestOddNames:
+    def test_blanks_and_separators_come_back(self, tmp_path: Path) -> None:
+        for name in (" a", "a", "b\x0cc", "d\u2028e"):
+            save_pair(tmp_path / "p", name)
+        splits = split_pairs(find_pairs(tmp_path / "p"), (0.5, 0.25, 0.25))
+        write_split(tmp_path / "a.yaml", tmp_path / "p", splits, ("polyp",))
+        assert load_dataset(tmp_path / "a.yaml").splits == splits
+
+    def test_a_line_break_is_refused_and_nothing_written(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"'a\\nb.jpg': rename it, without the line break"):
+            write_split(tmp_path / "a.yaml", tmp_path, {"train": some(1, "a\nb")}, ("polyp",))
+        assert not list(tmp_path.iterdir())
+
+
 class TestPattern:
     def test_first_parentheses(self) -> None:
         pairs = some(3, "seq7_case{}_x")
@@ -133,6 +147,7 @@ class TestCsv:
         table = tmp_path / "a.csv"
         table.write_text("group,age,image\nanna,50,0\nbert,60,1.jpg\nanna,50, 2.jpg\nx,1,other\n")
         assert groups_by_csv(some(3), table) == ["anna", "bert", "anna"]
+        assert groups_by_csv(some(3, " {}"), table) == ["anna", "bert", "anna"]
 
     def test_as_excel_saves_it(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfimage,group\r\n0.jpg,1\r\n")

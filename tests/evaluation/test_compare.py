@@ -12,8 +12,8 @@ from rwkv_edge.data.pairs import find_pairs
 from rwkv_edge.errors import DataError
 from rwkv_edge.evaluation import evaluate_masks
 from rwkv_edge.evaluation.bootstrap import Interval
-from rwkv_edge.evaluation.compare import compare, latency_verdict
-from rwkv_edge.evaluation.comparison_page import Contestant, Latency, comparison_page
+from rwkv_edge.evaluation.compare import Latency, compare
+from rwkv_edge.evaluation.comparison_page import Contestant, comparison_page
 from rwkv_edge.preprocess import FloatArray, UInt8Array
 from tests.data.pictures import save_pair
 from tests.evaluation.test_evaluate import square
@@ -98,10 +98,19 @@ def test_different_images(tmp_path: Path) -> None:
         compare(evaluate_masks(see(0), pairs), evaluate_masks(see(0), pairs[1:]))
 
 
-def test_latency_verdict() -> None:
-    assert latency_verdict(Interval(0.5, 0.4, 0.6)).startswith("B is faster: B takes 0.50 times")
-    assert latency_verdict(Interval(2, 1.9, 2.1)).startswith("A is faster")
-    assert latency_verdict(Interval(1.1, 0.9, 1.3)).startswith("No difference in latency")
+@pytest.mark.parametrize(
+    ("ratio", "rounds", "winner", "verdict"),
+    [
+        ((0.5, 0.4, 0.6), 50, "B", "B is faster: B takes 0.50 times as long as A, 95 % interval"),
+        ((2, 1.9, 2.1), 20, "A", "A is faster"),
+        ((1.1, 0.9, 1.3), 50, "same", "No difference in latency"),
+        ((0.5, 0.4, 0.6), 19, "not enough rounds", "Not enough rounds to tell which is faster"),
+    ],
+)
+def test_latency(ratio: tuple[float, float, float], rounds: int, winner: str, verdict: str) -> None:
+    latency = Latency(Interval(*ratio), rounds, "a machine")
+    assert latency.winner == winner
+    assert latency.verdict.startswith(verdict)
 
 
 class _Links(HTMLParser):
@@ -127,12 +136,12 @@ def test_page_is_one_file(tmp_path: Path) -> None:
     sides = tuple(
         Contestant(name, "test", (64, 64), 10.0, 12.0, labels) for name in ("<b>.onnx", "new")
     )
-    latency = Latency(Interval(0.5, 0.4, 0.6), "B is faster.", 50, "a machine")
+    latency = Latency(Interval(0.5, 0.4, 0.6), 50, "a machine")
     page = comparison_page(compared(tmp_path, 1, 0), sides, latency, "some & all")
     reader = _Links()
     reader.feed(page)
     assert len(reader.sources) == 6
     assert all(source.startswith("data:image/jpeg;base64,") for source in reader.sources)
     assert "http" not in page.replace("data:image", "")
-    for words in ("<b>.onnx", "some & all", "Research use only", "B is faster.", "2.png: A 0.500"):
+    for words in ("<b>.onnx", "some & all", "Research use only", "B is faster: ", "2.png: A 0.500"):
         assert words in reader.words

@@ -176,8 +176,18 @@ def test_missing_file(tmp_path: Path) -> None:
         load_model(tmp_path / "none.safetensors")
 
 
-def test_foreign_file_needs_a_variant(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("variant", "classes"), [("tiny", 1), ("small", 3), ("unet", 2)])
+def test_a_foreign_file_shows_its_variant(tmp_path: Path, variant: str, classes: int) -> None:
+    path = tmp_path / "foreign.pth"
+    torch.save({"state_dict": create_model(variant, classes).state_dict()}, path)
+    _, info = load_model(path)
+    assert (info.variant, info.num_classes, len(info.names)) == (variant, classes, classes)
+
+
+def test_a_foreign_file_of_no_variant(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
-    save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="add --variant"):
+    save_file({"x": torch.zeros(1), "final_conv.weight": torch.zeros(())}, path)
+    with pytest.raises(CheckpointError, match=r"foreign.*: its tensors are not those of tiny, "):
         load_model(path)
+    with pytest.raises(CheckpointError, match=r"foreign.*does not fit this model; missing"):
+        load_model(path, "tiny")

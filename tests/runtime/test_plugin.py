@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import platform
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,20 @@ def test_a_plugin_of_another_version(
     monkeypatch.setattr("rwkv_edge.runtime.backend.VERSION", "2")
     with pytest.raises(BackendError, match="finds no BiWKV version 2 in it"):
         load_plugin(tensorrt_rtx, compiled_plugin.library)
+
+
+@pytest.mark.parametrize(
+    ("machine", "word"), [("x86_64", "aarch64"), ("aarch64", "x86_64"), ("x86_64", "another")]
+)
+def test_a_library_of_another_processor(
+    machine: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    number = {"x86_64": 62, "aarch64": 183, "another": 243}[word]  # of elf.h
+    path = tmp_path / LIBRARY
+    path.write_bytes(b"\x7fELF".ljust(18, b"\0") + number.to_bytes(2, "little"))
+    with pytest.raises(BackendError, match=f"compiled for {word}.*, this machine is {machine};"):
+        load_plugin(Backend("tensorrt", sys, "10.3"), path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a library"])

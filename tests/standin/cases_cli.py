@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from rwkv_edge.cli import main
@@ -157,6 +158,33 @@ def test_eval_and_run_agree_on_a_given_engine(capsys: Captured) -> None:
     assert figures[0]["mean_dice"] == figures[1]["mean_dice"] > 0.9
     assert run(model="mine.engine") == 0
     assert "(the engine that was given)" in chosen(capsys)
+
+
+def test_engines_may_be_called_plans(capsys: Captured) -> None:
+    assert build("--output", "mine.plan") == 0
+    capsys.readouterr()
+    assert run(model="mine.plan") == 0
+    assert "(the engine that was given)" in chosen(capsys)
+
+
+@pytest.mark.parametrize(("allowed", "code"), [("1", 0), ("0.005", 1)])
+def test_benchmark_allows_what_the_gate_allowed(
+    allowed: str, code: int, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx.load("brightness.onnx")
+    onnx.helper.set_model_props(model, {"weights_sha256": "abc"})
+    onnx.save(model, "brightness.onnx")
+    if code == 0:  # else the engine was right when it was built
+        monkeypatch.setenv("STANDIN_SPOILS", "opposite")
+    assert build("--max-dice-drop", allowed, "--output", "mine.engine") == 0
+    monkeypatch.setenv("STANDIN_SPOILS", "opposite")
+    assert read_manifest(Path("mine.engine")).max_dice_drop == float(allowed)
+    capsys.readouterr()
+    models = ("--model", "brightness.onnx", "--model", "mine.engine")
+    quick = ("--source", "data/images", "--frames", "5", "--warm-up", "0", "--output", "out")
+    assert command("benchmark", *models, *quick) == code
+    if code:
+        assert "a loss of 0.005 is allowed); not timed" in only_error(capsys)
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,18 @@ def test_an_unplugged_camera_comes_back() -> None:
         assert live.capture.reconnects == 1
 
 
+def test_a_file_that_has_ended_says_so() -> None:
+    def slow(image: UInt8Array) -> FloatArray:
+        time.sleep(1.5)
+        return bright(image)
+
+    with Live(Runner(slow)) as live:
+        live.wait_for(lambda f: f.signal is Signal.LIVE)
+        live.capture._source = LiveInput("a.mp4", lambda _: Camera(live), returns=False)
+        live.plugged.clear()
+        assert live.wait_for(lambda f: f.signal is not Signal.LIVE).signal is Signal.ENDED
+
+
 def test_a_source_that_is_silent_is_stalled_and_then_no_signal() -> None:
     with Live() as live:
         live.wait_for(has_mask)

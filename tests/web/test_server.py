@@ -151,6 +151,12 @@ def test_a_taken_port_is_named() -> None:
             WebServer(WebSink(), Controls(), WebOptions(port=port))
 
 
+def test_an_address_of_another_machine_is_named() -> None:
+    options = WebOptions("192.0.2.1", 0, insecure_plain_http=True)
+    with pytest.raises(OutputError, match=r"--host 192\.0\.2\.1: this machine has no such address"):
+        WebServer(WebSink(), Controls(), options)
+
+
 def test_the_end_is_quick_although_people_watch(
     serve: Callable[..., WebServer], sink: WebSink, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkv_edge.errors import UsageError
+from rwkv_edge.preprocess import MAX_SIDE
 
 from .camera import Pose
 from .compose import Shot, compose_clip, compose_still
@@ -34,6 +35,10 @@ def check_arguments(seed: int, size: tuple[int, int], polyps: int | None) -> Non
         raise UsageError(f"the seed must not be negative, not {seed}")
     if min(size) < 32:
         raise UsageError(f"an image must be at least 32 pixels each way, not {size[0]} x {size[1]}")
+    if max(size) > MAX_SIDE:
+        raise UsageError(
+            f"an image has at most {MAX_SIDE} pixels each way, not {size[0]} x {size[1]}"
+        )
     if polyps is not None and not 0 <= polyps <= 3:
         raise UsageError(f"a scene holds 0 to 3 polyps, not {polyps}")
 

@@ -21,6 +21,7 @@ function condition() {
   }
   if (status.signal !== "LIVE") {
     const details = { STALLED: "pictures stopped coming", "NO SIGNAL": "nothing comes from the source", RECONNECTING: "opening the source again" };
+    if (status.signal === "ENDED") return { icon: "no-signal", name: "ENDED", detail: "the file is at its end", silence };
     return { icon: status.signal.toLowerCase().replace(" ", "-"), name: status.signal, detail: details[status.signal] ?? "", silence };
   }
   if (status.view.frozen) {
