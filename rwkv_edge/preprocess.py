@@ -6,6 +6,7 @@ an endoscope's field of view. Normalisation is inside the network's graph, so th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -142,6 +143,11 @@ def to_mask(probability: FloatArray, confidence: float) -> UInt8Array:
     best = np.take_along_axis(probability[1:], label[None], axis=0)[0]
     foreground = (best >= confidence) & (best > probability[0])
     return np.where(foreground, label + 1, 0).astype(np.uint8)
+
+
+def foreground_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the classes that can be found: of several the first is the background."""
+    return tuple(names) if len(names) == 1 else tuple(names[1:])
 
 
 def foreground_labels(mask: UInt8Array) -> list[int]:

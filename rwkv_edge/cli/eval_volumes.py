@@ -36,13 +36,14 @@ def measure_volumes(
     from rwkv_edge.cli.console import progress_bar
     from rwkv_edge.evaluation.volumes import evaluate_volumes, per_volume_csv, volume_summary
     from rwkv_edge.files import write_text
+    from rwkv_edge.preprocess import foreground_names
 
     size, names = runner.info.input_size, dataset.names
     with progress_bar("evaluating volumes", len(dataset.volumes)) as advance:
         scores = evaluate_volumes(
             runner, size, dataset.volumes, names, confidence, advance, dataset.window
         )
-    classes = names if len(names) == 1 else names[1:]
+    classes = foreground_names(names)
     folder = make_output()
     write_text(folder / "per_volume.csv", per_volume_csv(scores, classes))
     return volume_summary(scores, classes), folder

@@ -29,6 +29,7 @@ from rwkv_edge.preprocess import (
     Letterbox,
     UInt8Array,
     find_components,
+    foreground_names,
     to_input,
     to_mask,
 )
@@ -162,8 +163,7 @@ def _rendered_clip() -> str:
 def _candidate(entry: Opened) -> Candidate:
     """Cut what `video.Pipeline` does with a frame into steps, for any number of frames a call."""
     runner = entry.runner
-    names = runner.info.names
-    classes = tuple(names) if len(names) == 1 else tuple(names[1:])
+    classes = foreground_names(runner.info.names)
 
     def preprocess(frames: list[Frame]) -> Any:
         fitted = [to_input(frame.image, runner.info.input_size) for frame in frames]

@@ -26,6 +26,7 @@ from rwkv_edge.preprocess import (
     Letterbox,
     UInt8Array,
     foreground_labels,
+    foreground_names,
     to_input,
     to_mask,
 )
@@ -84,7 +85,7 @@ class Evaluation:
     @property
     def foreground_names(self) -> tuple[str, ...]:
         """The classes without the background."""
-        return self.names if len(self.names) == 1 else self.names[1:]
+        return foreground_names(self.names)
 
     @property
     def mean_dice(self) -> float:

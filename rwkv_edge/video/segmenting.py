@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from rwkv_edge.config import DEFAULT_CONFIDENCE
-from rwkv_edge.preprocess import FloatArray, UInt8Array, find_components, to_input
+from rwkv_edge.preprocess import FloatArray, UInt8Array, find_components, foreground_names, to_input
 from rwkv_edge.video.base import Frame
 from rwkv_edge.video.field_of_view import FieldOfView, FieldOfViewTracker
 from rwkv_edge.video.result import Result
@@ -46,7 +46,7 @@ class FrameSegmenter:
         """
         self._runner = runner
         self._input_size = input_size
-        self._names = tuple(names) if len(names) == 1 else tuple(names[1:])
+        self._names = foreground_names(names)
         self._smoother = Smoother(smoothing)
         self._captured = self._gap = 0.0
         self._tracker = FieldOfViewTracker() if find_view or crop_to_view else None
