@@ -18,7 +18,7 @@ Check = Callable[[typer.CallbackParam, float | None], float | None]
 Raises:
     UsageError: the value is out of range, infinite, or not a number.
 """
-_LARGEST = 2**31 - 1
+_LARGEST, _LARGEST_INTEGER = 1e15, 2**31 - 1
 """At an open end: more than that overflows somewhere in the libraries behind."""
 
 
@@ -44,9 +44,10 @@ def at_least(low: float, below: float | None = None) -> Check:
 
 def _check(holds: Callable[[float], bool], words: str, largest: float = math.inf) -> Check:
     def check(option: typer.CallbackParam, value: float | None) -> float | None:
-        if value is None or (holds(value) and value <= largest):
+        most = min(largest, _LARGEST_INTEGER) if isinstance(value, int) else largest
+        if value is None or (holds(value) and value <= most):
             return value
-        what = f"be at most {largest}" if value > largest else words
+        what = f"be at most {most:.10g}" if value > most else words
         if value in (math.inf, -math.inf):
             what = "be a finite number"
         # an integer may be larger than any float

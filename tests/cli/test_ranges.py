@@ -49,10 +49,9 @@ def test_ranges(
 
 @pytest.mark.parametrize("check", [above(0), at_least(1)])
 def test_an_open_end_takes_what_libraries_take(check: Check) -> None:
-    assert parsed(check, "--share", "2147483647") == 2**31 - 1
-    for value in ("2147483648", "1e300"):
-        with pytest.raises(UsageError, match=r"it must be at most 2147483647$"):
-            parsed(check, "--share", value)
+    assert parsed(check, "--share", "1e15") == 1e15
+    with pytest.raises(UsageError, match=r"it must be at most 1e\+15$"):
+        parsed(check, "--share", "1e300")
 
 
 @pytest.mark.parametrize("check", [between(1, 8), at_least(1), above(0)])
@@ -63,6 +62,8 @@ def test_an_integer_larger_than_any_float(check: Check) -> None:
     app.command()(command)
     with pytest.raises(UsageError, match=r"^--batch 10{400}: it must "):
         app(["--batch", str(10**400)], standalone_mode=False)
+    with pytest.raises(UsageError, match=r"it must be (at most 2147483647|between 1 and 8)$"):
+        app(["--batch", str(2**31)], standalone_mode=False)
 
 
 def test_a_value_is_shown_as_it_was_typed() -> None:
