@@ -30,7 +30,7 @@ def between(low: float, high: float) -> Check:
 def above(low: float, at_most: float | None = None) -> Check:
     """Take what is greater than `low`, up to and with `at_most`."""
     if at_most is None:
-        return _check(lambda value: value > low, f"be above {low:.10g}", _LARGEST)
+        return _check(lambda value: value > low, f"be above {low:.10g}", open_end=True)
     words = f"be above {low:.10g}, at most {at_most:.10g}"
     return _check(lambda value: low < value <= at_most, words)
 
@@ -38,13 +38,14 @@ def above(low: float, at_most: float | None = None) -> Check:
 def at_least(low: float, below: float | None = None) -> Check:
     """Take `low` and what is greater, but less than `below`."""
     if below is None:
-        return _check(lambda value: value >= low, f"be {low:.10g} or more", _LARGEST)
+        return _check(lambda value: value >= low, f"be {low:.10g} or more", open_end=True)
     return _check(lambda value: low <= value < below, f"be {low:.10g} or more, below {below:.10g}")
 
 
-def _check(holds: Callable[[float], bool], words: str, largest: float = math.inf) -> Check:
+def _check(holds: Callable[[float], bool], words: str, *, open_end: bool = False) -> Check:
     def check(option: typer.CallbackParam, value: float | None) -> float | None:
-        most = min(largest, _LARGEST_INTEGER) if isinstance(value, int) else largest
+        largest = _LARGEST_INTEGER if isinstance(value, int) else _LARGEST
+        most = largest if open_end else math.inf
         if value is None or (holds(value) and value <= most):
             return value
         what = f"be at most {most:.10g}" if value > most else words
