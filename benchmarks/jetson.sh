@@ -92,15 +92,22 @@ fi
 if $dry_run; then
   mode_before="MODE_BEFORE"
 else
-  mode_before=$(nvpmodel -q | tail -n 1)
+  mode_before=$(sudo nvpmodel -q | tail -n 1)
 fi
 clocks_before=$output/clocks-before.conf
+
+# Where a mode needs a reboot nvpmodel asks on the terminal, and without an answer fails; on some
+# boards even for the mode that is set already, so that one is left alone.
+set_mode() {
+  $dry_run || [[ $1 != "$(sudo nvpmodel -q | tail -n 1)" ]] || return 0
+  run sudo nvpmodel -m "$1" </dev/null
+}
 
 restore() {
   local status=$?
   trap - EXIT
   # the mode first, for it sets the limits that the stored clocks lie within
-  run sudo nvpmodel -m "$mode_before" </dev/null || echo "warning: power mode not restored" >&2
+  set_mode "$mode_before" || echo "warning: power mode not restored" >&2
   run sudo jetson_clocks --restore "$clocks_before" || echo "warning: clocks not restored" >&2
   exit "$status"
 }
@@ -121,8 +128,7 @@ done
 
 results=()
 for mode in $modes; do
-  # nvpmodel asks on the terminal where a mode needs a reboot; without an answer it says no
-  if ! run sudo nvpmodel -m "$mode" </dev/null; then
+  if ! set_mode "$mode"; then
     echo "left out: power mode $mode needs a reboot or is not there" >&2
     continue
   fi

@@ -14,13 +14,14 @@ import importlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from measure import capture, make_parser, open_device, percentiles, time_calls, write_report
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from rwkv_edge.cache import cache_folder
@@ -103,7 +104,14 @@ def operators(run: Run, device: torch.device) -> list[dict[str, Any]]:
         if device.type == "cuda":
             torch.cuda.synchronize()
     key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    events = sorted(profiler.key_averages(), key=lambda e: getattr(e, key), reverse=True)
+    return heaviest(profiler.key_averages(), key)
+
+
+def heaviest(averages: Sequence[Any], key: str) -> list[dict[str, Any]]:
+    """The profiler's rows of operators with the most of `key`."""
+    # Kernels have rows too, and their time is in that of the operator which launched them.
+    events = [event for event in averages if event.device_type == DeviceType.CPU]
+    events.sort(key=lambda event: getattr(event, key), reverse=True)
     total = sum(getattr(event, key) for event in events) or 1
     return [
         {

@@ -134,7 +134,7 @@ def fetch_headers(folder: Path) -> Path:
 def _find(name: str) -> str:
     path = find_tool(name)
     if path is None:
-        package = {"cmake": "cmake", "nvcc": "nvidia-cuda-toolkit, or cuda-nvcc on a Jetson"}
+        package = {"cmake": "cmake", "nvcc": "nvidia-cuda-toolkit, or nvidia-jetpack on a Jetson"}
         raise BackendError(
             f"{name} was not found, so the plugin cannot be compiled; install it "
             f"(sudo apt install {package[name]}), or build with --no-plugin"

@@ -7,10 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import EventList, FunctionEvent
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "benchmarks" / "gpu"
@@ -45,9 +50,47 @@ def test_dry_run(tmp_path: Path, script: str, options: list[str], shown: str) ->
 
 
 @pytest.fixture
-def verify(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     monkeypatch.syspath_prepend(str(GPU))
-    return importlib.import_module("verify")
+    return importlib.import_module
+
+
+@pytest.fixture
+def verify(load: Callable[[str], ModuleType]) -> ModuleType:
+    return load("verify")
+
+
+def test_cold_calls_do_not_write_to_the_same_place(load: Callable[[str], ModuleType]) -> None:
+    kernels, device = load("kernels"), torch.device("cpu")
+    sets = [kernels.make_inputs((1, 4, 2), torch.float32, device) for _ in range(3)]
+    results: list[weakref.ref[torch.Tensor]] = []
+    alive = []
+
+    def form(w: torch.Tensor, u: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        y = torch.empty_like(k)
+        results.append(weakref.ref(y))
+        alive.append(sum(result() is not None for result in results))
+        return y
+
+    kernels.time_form("forward", form, sets, device, rounds=1)
+    assert alive == [1, 2, 3]
+
+
+def test_a_kernel_is_not_counted_again_beside_its_operator(
+    load: Callable[[str], ModuleType],
+) -> None:
+    def event(name: str, kind: DeviceType) -> FunctionEvent:
+        return FunctionEvent(0, name, 0, 0, 10, stack=[], device_type=kind, use_device="cuda")
+
+    slow, fast = (event(name, DeviceType.CPU) for name in ("aten::conv2d", "aten::add"))
+    slow.append_kernel("implicit_gemm", 0, 30)
+    fast.append_kernel("elementwise", 0, 10)
+    kernels = [event(name, DeviceType.CUDA) for name in ("implicit_gemm", "elementwise")]
+    events = EventList([fast, slow, *kernels], use_device="cuda")
+    events._build_tree()
+    rows = load("model").heaviest(events.key_averages(), "self_device_time_total")
+    shares = {row["operator"]: row["share"] for row in rows}
+    assert shares == {"aten::conv2d": 0.75, "aten::add": 0.25}
 
 
 def test_verify_runs_all_that_is_marked_gpu(verify: ModuleType) -> None:

@@ -172,6 +172,34 @@ def test_jetson_changes_nothing_elsewhere(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_jetson_measures_in_the_mode_that_is_set_even_where_none_can_be(tmp_path: Path) -> None:
+    """nvpmodel has been seen to want a reboot for the mode that a board is in, too."""
+    tools = {
+        "sudo": 'exec "$@"',
+        "nvpmodel": '[ "$1" = -q ] && printf "NV Power Mode: 15W\\n2\\n"',
+        "jetson_clocks": "exit 0",
+        "sleep": "exit 0",
+        "rwkv-edge": '[ "$1" = build ] || { mkdir -p "$3"; echo "{}" >"$3/benchmark.json"; }',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, body in tools.items():
+        tool = tmp_path / "bin" / name
+        tool.write_text(f"#!/bin/sh\n{body}\n")
+        tool.chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(ROOT / "benchmarks" / "jetson.sh"), "--modes", "0 2"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "left out: power mode 0 needs a reboot or is not there\n"
+    results = tmp_path / "jetson-benchmark"
+    assert sorted(path.name for path in results.iterdir()) == ["jetson.json", "mode-2"]
+
+
 @pytest.mark.slow
 def test_fusion_candidates(tmp_path: Path) -> None:
     out = script(tmp_path, "fusion_candidates.py")

@@ -86,7 +86,9 @@ cudaError_t replay(Launch&& launch) {
   cudaStream_t stream = nullptr;
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
-  cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  // what was copied before may still be on its way, and this stream waits for no other
+  cudaError_t error = cudaDeviceSynchronize();
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   if (error == cudaSuccess) error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal);
   if (error == cudaSuccess) {
     error = launch(stream);
